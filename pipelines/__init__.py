@@ -1,0 +1,1 @@
+"""Compositions of stages, the command line, configuration and tracking."""

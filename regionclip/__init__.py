@@ -1,0 +1,1 @@
+"""RegionCLIP as a library: region-level CLIP pretraining in plain torch, without a cluster."""

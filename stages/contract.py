@@ -1,0 +1,132 @@
+"""What a stage is, what an artifact is, and what a stage is lent while it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from stages.storage import Folder
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How fast a stage may work; never part of a key.
+
+    num_workers: Ray actors (row stages) or Ray Train workers (trainings); 0 works in the caller.
+    num_cpus: CPUs, and torch threads, of each worker.
+    num_gpus: GPUs of each worker.
+    batch_size: rows of one forward pass of a row stage.
+    """
+
+    num_workers: int = 1
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An immutable directory of a store, known by its kind and key; `folder` may not exist yet in a dry run."""
+
+    kind: str
+    key: str
+    folder: Folder
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The parsed manifest: stage, version, config, inputs, files, metrics, external, marks, git, start, end."""
+        parsed: dict[str, Any] = json.loads(self.folder.read(MANIFEST))
+        return parsed
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage says of its finished output, beside the files it wrote.
+
+    metrics: single numbers for the manifest and the tracker.
+    external: name -> URI of data that the artifact points to without holding it (an image folder).
+    marks: words every later artifact, run and report must carry, such as 'untrained'.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    external: Mapping[str, str] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
+
+
+class Context(Protocol):
+    """What a running stage is lent: its output folder, its resources and a place for metrics."""
+
+    @property
+    def folder(self) -> Folder: ...
+
+    @property
+    def resources(self) -> Resources: ...
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record metrics of one step, for the tracker and the terminal."""
+        ...
+
+    def advance(self, done: int, total: int, unit: str) -> None:
+        """Say how far the work is, for the progress display."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A verb: a function from a config and artifacts to one artifact.
+
+    name: the verb, and the name of the file that defines it.
+    version: raised when the same config and inputs would give other bytes.
+    inputs: argument name -> artifact kinds it accepts.
+    output: the kind of the artifact written.
+    run: run(context, config, **inputs) -> Result; files go through `context.folder`.
+    optional: the inputs that may be None.
+    resumable: whether a restart may keep the files of an interrupted run.
+    identity: what of a config enters the key; sources give content hashes here instead of paths.
+    """
+
+    name: str
+    version: int
+    inputs: Mapping[str, tuple[str, ...]]
+    output: str
+    run: Callable[..., Result]
+    optional: frozenset[str] = frozenset()
+    resumable: bool = False
+    identity: Callable[[Any], Mapping[str, Any]] = asdict
+
+    def key(self, config: object, inputs: Mapping[str, Artifact | None]) -> str:
+        """The recipe hash: sha256 (first 16 hex digits) of name, version, config and input keys.
+
+        Raises ValueError when an input is missing, unknown or of the wrong kind.
+        """
+        self._check(inputs)
+        recipe = {
+            "stage": self.name,
+            "version": self.version,
+            "config": self.identity(config),
+            "inputs": {name: artifact.key for name, artifact in inputs.items() if artifact is not None},
+        }
+        return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()[:16]
+
+    def _check(self, inputs: Mapping[str, Artifact | None]) -> None:
+        for name in sorted(set(inputs) - set(self.inputs)):
+            raise ValueError(f"{self.name} has no input '{name}'; it takes {', '.join(self.inputs) or 'none'}")
+        for name, kinds in self.inputs.items():
+            artifact = inputs.get(name)
+            if artifact is None:
+                if name not in self.optional:
+                    raise ValueError(f"{self.name} needs the input '{name}' ({' or '.join(kinds)}), which was not given")
+            elif artifact.kind not in kinds:
+                raise ValueError(
+                    f"{self.name}: input '{name}' is a {artifact.kind} ({artifact.key}); give a {' or '.join(kinds)}"
+                )
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text, whatever the order of their keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
