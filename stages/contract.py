@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from stages.storage import Folder
 
 MANIFEST = "manifest.json"
+WORK = "work"  # scratch folder inside an output folder; kept for a resumed run, removed when the artifact is committed
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Stage:
     output: the kind of the artifact written.
     run: run(context, config, **inputs) -> Result; files go through `context.folder`.
     optional: the inputs that may be None.
-    resumable: whether a restart may keep the files of an interrupted run.
+    resumable: whether a restart keeps the files of an interrupted run; else they are removed first.
     identity: what of a config enters the key; sources give content hashes here instead of paths.
     """
 

@@ -1,0 +1,121 @@
+"""The command line `rgc`: parsing and exit codes only; the work is imported when a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXIT_FAILED, EXIT_USER = 1, 2
+DEFAULT_STORE = ".rgc/store"
+
+app = typer.Typer(
+    name="rgc",
+    help="Region-level CLIP pretraining as a data pipeline: captions and images in, an open-vocabulary detector out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+run_app = typer.Typer(no_args_is_help=True, help="Run a pipeline; whatever is already made is reused.")
+data_app = typer.Typer(no_args_is_help=True, help="Make data sets.")
+app.add_typer(run_app, name="run")
+app.add_typer(data_app, name="data")
+
+Config = Annotated[str, typer.Option("--config", help="A YAML file, or the name of a preset in conf/.")]
+Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one config value; repeatable.")]
+Store = Annotated[str, typer.Option("--store", help="Folder or fsspec URI that holds the artifacts.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print every stage and key, and whether it would run.")]
+RayAddress = Annotated[str | None, typer.Option("--ray-address", help="A running Ray cluster; default: a local one.")]
+TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow server; default: SQLite by the store.")]
+
+VERBS = {
+    "pseudo-label": "Captions to concepts, images to proposals, teacher features and region labels.",
+    "pretrain": "Pretrain the student on region labels.",
+    "transfer": "Move the pretrained student to detection, on base boxes only.",
+    "evaluate": "Evaluate the detector on base, novel and all classes.",
+    "all": "Every recipe of the config, and the page that compares them.",
+    "train-teacher": "Train the plain CLIP teacher and student start on images and captions.",
+    "train-proposer": "Train the class-agnostic localiser on base boxes.",
+}
+
+
+def _add_run_verb(verb: str, summary: str) -> None:
+    @run_app.command(verb, help=summary)
+    def command(
+        config: Config = "demo",
+        set_: Sets = [],  # noqa: B006  typer reads the default, nobody writes it
+        store: Store = DEFAULT_STORE,
+        dry_run: DryRun = False,
+        ray_address: RayAddress = None,
+        tracking_uri: TrackingUri = None,
+    ) -> None:
+        from pipelines.execute import execute
+
+        execute(verb, config, set_, store, dry_run=dry_run, ray_address=ray_address, tracking_uri=tracking_uri)
+
+
+for _verb, _summary in VERBS.items():
+    _add_run_verb(_verb, _summary)
+
+
+@data_app.command("scenes")
+def scenes(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; it must be empty or absent.")],
+    config: Config = "demo",
+    set_: Sets = [],  # noqa: B006
+) -> None:
+    """Draw the pictogram scenes and write them in COCO layout."""
+    from pipelines.execute import write_scenes_folder
+
+    write_scenes_folder(out, config, set_)
+
+
+@app.command("ls")
+def list_command(store: Store = DEFAULT_STORE) -> None:
+    """List the artifacts of a store, oldest first."""
+    from pipelines.inspect import print_artifacts
+
+    print_artifacts(store)
+
+
+@app.command("show")
+def show(key: Annotated[str, typer.Argument(help="A key, or its first digits.")], store: Store = DEFAULT_STORE) -> None:
+    """Show an artifact's manifest, and its lineage up to the sources."""
+    from pipelines.inspect import print_artifact
+
+    print_artifact(store, key)
+
+
+@app.command("ui")
+def ui(
+    store: Store = DEFAULT_STORE,
+    tracking_uri: TrackingUri = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow UI on 127.0.0.1."""
+    from pipelines.tracking import serve_ui
+
+    serve_ui(store, tracking_uri, port)
+
+
+def main() -> None:
+    """Run the command line; exit 0 fine, 1 the work failed, 2 the user's input."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        print("interrupted; nothing finished is lost: give the same command again to go on", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except (ValueError, FileNotFoundError) as error:
+        if os.environ.get("RGC_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER)
+    except Exception as error:
+        if os.environ.get("RGC_DEBUG"):
+            raise
+        print(f"failed: {type(error).__name__}: {error}\n(RGC_DEBUG=1 shows the traceback)", file=sys.stderr)
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,111 @@
+"""Configuration files: presets, inheritance, overrides, and checks that speak of keys and values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+_HERE = Path(__file__).parent
+
+
+def presets_folder() -> Path:
+    """The folder of presets: conf/ of a checkout, or the copy inside the wheel."""
+    packaged = _HERE / "conf"
+    return packaged if packaged.is_dir() else _HERE.parent / "conf"
+
+
+def load(kind: type[T], source: str, overrides: Sequence[str] = ()) -> T:
+    """A checked, frozen config of dataclass `kind` from a YAML file or preset name and `a.b=c` overrides.
+
+    A file may name another to build on under the key `extends`. Raises ValueError naming the key, the value and
+    the remedy.
+    """
+    values = _read(source)
+    for text in overrides:
+        key, separator, _ = text.partition("=")
+        if not separator or not key:
+            raise ValueError(f"--set {text}: give KEY=VALUE, such as --set labels.threshold=0.2")
+    try:
+        merged = OmegaConf.merge(values, OmegaConf.from_dotlist(list(overrides)))
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{source}: {error}") from error
+    _reject_unknown(kind, plain, "")
+    try:
+        return TypeAdapter(kind).validate_python(plain)
+    except ValidationError as error:
+        raise ValueError(_explain(source, error)) from error
+
+
+def _read(source: str, seen: tuple[str, ...] = ()) -> Any:
+    path = _locate(source)
+    if str(path) in seen:
+        raise ValueError(f"{path} extends itself through {' -> '.join(seen)}; remove one 'extends'")
+    try:
+        values = OmegaConf.load(path)
+    except Exception as error:  # the YAML parser raises many types, none of them ours
+        raise ValueError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(values, DictConfig):
+        raise ValueError(f"{path} must hold keys and values, it holds a {type(values).__name__}")
+    base = values.pop("extends", None)
+    return OmegaConf.merge(_read(str(base), (*seen, str(path))), values) if base else values
+
+
+def _locate(source: str) -> Path:
+    path = Path(source)
+    if path.suffix in {".yaml", ".yml"}:
+        if path.is_file():
+            return path
+        raise ValueError(f"config file {path} does not exist; presets are {', '.join(preset_names())}")
+    preset = presets_folder() / f"{source}.yaml"
+    if "/" in source or not preset.is_file():
+        close = difflib.get_close_matches(source, preset_names(), n=1)
+        hint = f"; did you mean '{close[0]}'" if close else ""
+        known = ", ".join(preset_names())
+        raise ValueError(f"no preset is named '{source}'{hint}; give a .yaml file or one of {known}")
+    return preset
+
+
+def preset_names() -> list[str]:
+    """The names of the presets that come with the package."""
+    return sorted(path.stem for path in presets_folder().glob("*.yaml"))
+
+
+def _reject_unknown(kind: Any, value: Any, where: str) -> None:
+    """Raise ValueError at the first key that no field of the dataclass `kind` (or those inside it) has."""
+    for option in _options(kind):
+        if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
+            hints = get_type_hints(option)
+            for key, inner in value.items():
+                if key not in hints:
+                    close = difflib.get_close_matches(str(key), hints, n=1)
+                    hint = f"; did you mean '{where}{close[0]}'" if close else f"; known: {', '.join(hints)}"
+                    raise ValueError(f"unknown config key '{where}{key}' (value {inner!r}){hint}")
+                _reject_unknown(hints[key], inner, f"{where}{key}.")
+        elif get_origin(option) in (tuple, list) and isinstance(value, (list, tuple)):
+            for index, inner in enumerate(value):
+                _reject_unknown(get_args(option)[0], inner, f"{where}{index}.")
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+
+
+def _explain(source: str, error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if not str(part)[:1].isupper())
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] in {"missing", "missing_argument"}:
+        return f"{source}: config key '{where}' is missing; add it or pass --set {where}=VALUE{more}"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{source}: config key '{where}' has the value {first['input']!r}: {reason}{more}"

@@ -1,0 +1,279 @@
+"""Images, captions and boxes read from COCO-layout annotation files, checked once at this edge."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import pyarrow as pa
+
+from regionclip import schemas
+
+BOX_TOLERANCE = 1.0  # pixels that a box may overshoot its image; such boxes are clipped
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A checked table beside the rows that were left out, each as (item, reason)."""
+
+    table: pa.Table
+    rejected: list[tuple[str, str]]
+
+
+def read_coco_images(path: Path, split: str | None = None) -> pa.Table:
+    """The images that an annotation file lists (`schemas.IMAGES`, file order), only those of `split` if given.
+
+    Raises ValueError for a missing or non-COCO file, malformed or duplicate records, and an empty selection.
+    """
+    images = list(_image_records(path, _load(path), split).values())
+    return pa.Table.from_pylist(
+        [
+            {
+                "image_id": image["id"],
+                "file_name": image["file_name"],
+                "width": image["width"],
+                "height": image["height"],
+            }
+            for image in images
+        ],
+        schema=schemas.IMAGES,
+    )
+
+
+def read_coco_captions(path: Path, split: str | None = None) -> pa.Table:
+    """The captions of a COCO captions file (`schemas.CAPTIONS`, file order), only those of images in `split` if given.
+
+    Raises ValueError for a missing or non-COCO file, a file without captions, and captions of unknown images.
+    """
+    data = _load(path)
+    annotations = _list(path, data, "annotations")
+    if not any("caption" in annotation for annotation in annotations):
+        raise ValueError(f"{path}: no annotation has a 'caption'; give a captions file, not an instances file")
+    records = _image_records(path, data, None)
+    selected = _of_split(path, records, split)
+    rows = []
+    for annotation in _checked_annotations(path, annotations, records):
+        if not isinstance(annotation.get("caption"), str):
+            raise ValueError(f"{path}: annotation {annotation['id']} has no 'caption' text; remove it or add the text")
+        if annotation["image_id"] in selected:
+            rows.append({"image_id": annotation["image_id"], "caption": annotation["caption"]})
+    if not rows:
+        raise ValueError(f"{path}: split '{split}' has no captions; choose another split")
+    return pa.Table.from_pylist(rows, schema=schemas.CAPTIONS)
+
+
+def read_tsv_captions(path: Path) -> Rows:
+    """The captions of a `caption<TAB>url` file (`schemas.CAPTIONS`, file order, without image ids).
+
+    Lines that are not UTF-8 or not two fields are left out with their line number.
+    Raises ValueError for a missing file and one in which no line fits.
+    """
+    _check_file(path)
+    captions: list[str] = []
+    rejected: list[tuple[str, str]] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                fields = line.decode("utf-8").rstrip("\r\n").split("\t")
+            except UnicodeDecodeError as error:
+                rejected.append((f"{path.name}:{number}", f"not UTF-8: {error.reason} at byte {error.start}"))
+                continue
+            if len(fields) == 2:
+                captions.append(fields[0])
+            else:
+                rejected.append((f"{path.name}:{number}", f"{len(fields)} tab-separated fields instead of 2"))
+    if not captions:
+        raise ValueError(f"{path}: no line is caption<TAB>url; give a TSV or COCO captions file that has captions")
+    return Rows(pa.table({"image_id": [None] * len(captions), "caption": captions}, schema=schemas.CAPTIONS), rejected)
+
+
+def read_coco_boxes(path: Path, split: str | None = None, classes: Sequence[str] = ()) -> tuple[Rows, list[str]]:
+    """The boxes of a COCO instances file (`schemas.BOXES`, file order) and their class names by ascending category id.
+
+    Only boxes of images in `split` and of `classes` are kept, when given. Boxes without area or more than
+    `BOX_TOLERANCE` outside their image are left out with the reason; smaller overshoot is clipped.
+    Raises ValueError for a missing or non-COCO file, duplicate ids, boxes of unknown images or categories,
+    unknown names in `classes`, and an empty selection.
+    """
+    data = _load(path)
+    records = _image_records(path, data, None)
+    selected = _of_split(path, records, split)
+    categories = _categories(path, data)
+    kept = _kept_classes(path, list(categories.values()), classes)
+    rows = []
+    rejected = []
+    for annotation in _checked_annotations(path, _list(path, data, "annotations"), records):
+        identity = annotation["id"]
+        if annotation.get("category_id") not in categories:
+            raise ValueError(
+                f"{path}: annotation {identity} has category_id {annotation.get('category_id')!r}, which 'categories' "
+                "does not list; add the category or remove the annotation"
+            )
+        category = categories[annotation["category_id"]]
+        if annotation["image_id"] not in selected or category not in kept:
+            continue
+        box, problem = _box(annotation.get("bbox"), records[annotation["image_id"]])
+        if problem:
+            rejected.append((f"{path.name}: annotation {identity} of image {annotation['image_id']}", problem))
+            continue
+        is_crowd = bool(annotation.get("iscrowd", 0))
+        rows.append({"image_id": annotation["image_id"], "category": category, "box": box, "is_crowd": is_crowd})
+    if not rows and not rejected:
+        raise ValueError(f"{path}: no box is left for split {split!r} and classes {list(classes)}; choose other ones")
+    return Rows(pa.Table.from_pylist(rows, schema=schemas.BOXES), rejected), kept
+
+
+def check_rejected(rows: Rows, max_fraction: float) -> None:
+    """Raise ValueError, naming the first, when more than `max_fraction` of all rows were left out."""
+    rejected = len(rows.rejected)
+    if rejected > max_fraction * (rejected + rows.table.num_rows):
+        item, reason = rows.rejected[0]
+        raise ValueError(
+            f"{item}: {reason} ({rejected} of {rejected + rows.table.num_rows} rows are like that); "
+            f"correct the file, or raise max_rejected_fraction (now {max_fraction}) to leave them out"
+        )
+
+
+def dataset_folder(root: str | None, dataset: Path | None) -> Path:
+    """The folder that a data set's file names are relative to: `root` or a data set artifact, exactly one of them."""
+    if (root is None) == (dataset is None):
+        raise ValueError(f"data root {root!r} with data set {dataset}: give one of the two, a root or a data set")
+    folder = dataset or Path(str(root)).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such data folder; set root to the folder that holds the data")
+    return folder
+
+
+def check_image_files(images: pa.Table, folder: Path) -> None:
+    """Raise ValueError unless every file of an images table is in `folder`."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such image folder; set root and images to where the images are")
+    missing = [name for name in images["file_name"].to_pylist() if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{folder}: {len(missing)} of {images.num_rows} image files are missing, first is {missing[0]}; "
+            "set images to the folder that holds them, or choose a split whose images are there"
+        )
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; check root and the file name")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    _check_file(path)
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); give a COCO annotation file") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: a JSON {type(data).__name__}, not a COCO object; give a file with 'images'")
+    return data
+
+
+def _list(path: Path, data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    value = data.get(name)
+    if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
+        raise ValueError(f"{path}: not COCO, it has no list of records '{name}'; give a COCO annotation file")
+    if not value:
+        raise ValueError(f"{path}: empty dataset, its list '{name}' has no records; give a file with some")
+    return value
+
+
+def _is_count(value: object, least: int = 0, bits: int = 63) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**bits
+
+
+def _image_records(path: Path, data: Mapping[str, Any], split: str | None) -> dict[int, dict[str, Any]]:
+    records: dict[int, dict[str, Any]] = {}
+    for image in _list(path, data, "images"):
+        identity = image.get("id")
+        if not _is_count(identity):
+            raise ValueError(f"{path}: an image record has the id {identity!r}; ids are whole numbers")
+        if identity in records:
+            raise ValueError(f"{path}: image id {identity} stands twice in 'images'; make ids unique")
+        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+            raise ValueError(f"{path}: image {identity} has no 'file_name'; add it")
+        for side in ("width", "height"):
+            if not _is_count(image.get(side), least=1, bits=31):
+                raise ValueError(f"{path}: image {identity} has the {side} {image.get(side)!r}; give pixels, 1 or more")
+        records[identity] = image
+    return _of_split(path, records, split)
+
+
+def _of_split(path: Path, records: dict[int, dict[str, Any]], split: str | None) -> dict[int, dict[str, Any]]:
+    if split is None:
+        return records
+    without = next((identity for identity, image in records.items() if not isinstance(image.get("split"), str)), None)
+    if without is not None:
+        raise ValueError(
+            f"{path}: split '{split}' is asked but image {without} has no 'split'; add it or set split: null"
+        )
+    selected = {identity: image for identity, image in records.items() if image["split"] == split}
+    if not selected:
+        present = ", ".join(sorted({image["split"] for image in records.values()}))
+        raise ValueError(f"{path}: no image has the split '{split}'; choose one of {present}")
+    return selected
+
+
+def _checked_annotations(
+    path: Path, annotations: Iterable[dict[str, Any]], records: Mapping[int, object]
+) -> Iterable[dict[str, Any]]:
+    seen: set[int] = set()
+    for annotation in annotations:
+        identity = annotation.get("id")
+        if not _is_count(identity):
+            raise ValueError(f"{path}: an annotation has the id {identity!r}; ids are whole numbers")
+        if identity in seen:
+            raise ValueError(f"{path}: annotation id {identity} stands twice; make ids unique")
+        if annotation.get("image_id") not in records:
+            raise ValueError(
+                f"{path}: annotation {identity} has image_id {annotation.get('image_id')!r}, which 'images' does not "
+                "list; add the image record or remove the annotation"
+            )
+        seen.add(identity)
+        yield annotation
+
+
+def _categories(path: Path, data: Mapping[str, Any]) -> dict[int, str]:
+    categories: dict[int, str] = {}
+    for category in _list(path, data, "categories"):
+        identity, name = category.get("id"), category.get("name")
+        if not _is_count(identity) or not isinstance(name, str) or not name:
+            raise ValueError(f"{path}: category {category!r} needs a whole-number 'id' and a 'name'")
+        if identity in categories or name in categories.values():
+            raise ValueError(f"{path}: category {identity} '{name}' stands twice; make ids and names unique")
+        categories[identity] = name
+    return dict(sorted(categories.items()))
+
+
+def _kept_classes(path: Path, names: list[str], classes: Sequence[str]) -> list[str]:
+    for name in classes:
+        if name not in names:
+            close = difflib.get_close_matches(name, names) or names[:5]
+            raise ValueError(f"{path}: unknown class '{name}'; did you mean {', '.join(close)}?")
+    return [name for name in names if name in classes] if classes else names
+
+
+def _box(bbox: object, image: Mapping[str, Any]) -> tuple[list[float], str]:
+    """The clipped xyxy box of a COCO `bbox` [x, y, width, height], or the reason why it is none."""
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(side, (int, float)) for side in bbox):
+        return [], f"bbox {bbox!r} is not four numbers"
+    x, y, width, height = (float(side) for side in bbox)
+    if not all(math.isfinite(side) for side in (x, y, width, height)) or width <= 0 or height <= 0:
+        return [], f"bbox {bbox} has no positive width and height"
+    x2, y2 = x + width, y + height
+    if min(x, y) < -BOX_TOLERANCE or x2 > image["width"] + BOX_TOLERANCE or y2 > image["height"] + BOX_TOLERANCE:
+        return [], f"bbox {bbox} lies outside its image of {image['width']} x {image['height']} pixels"
+    corners = [max(x, 0.0), max(y, 0.0), min(x2, float(image["width"])), min(y2, float(image["height"]))]
+    box: list[float] = np.asarray(corners, np.float32).tolist()
+    if box[0] >= box[2] or box[1] >= box[3]:
+        return [], f"bbox {bbox} lies outside its image of {image['width']} x {image['height']} pixels"
+    return box, ""

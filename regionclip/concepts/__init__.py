@@ -1,0 +1,1 @@
+"""Concepts: what captions name, and the pool of those they name often enough."""

@@ -1,0 +1,1 @@
+"""Training loops: functions of a session (where they run) and arguments (what they train)."""

@@ -1,0 +1,121 @@
+"""The one Ray connection of a process: joined on demand, quiet, and closed when the process ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import stages
+
+MIN_LOCAL_CPUS = 4
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_num_workers_soft_limit": "8",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_preload_python_modules": "ray.data",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+_address: str | None = None
+
+
+def use_address(address: str | None) -> None:
+    """Choose the cluster that later work joins; None is a local one of this process."""
+    global _address
+    _address = address
+
+
+def ensure_ray() -> ModuleType:
+    """Join or start the cluster at the first call and return the `ray` module; later calls only return it.
+
+    A local cluster has at least two logical CPUs more than the machine, so that actors leave room for the
+    one-CPU tasks of Ray Data. Raises ValueError when the chosen cluster cannot be reached.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        return ray
+    packages = Path(stages.__file__).parent.parent
+    if _address is None:
+        _lead_python_path(packages)
+        num_cpus = max(MIN_LOCAL_CPUS, (os.cpu_count() or 1) + 2)
+        with _mute_stderr():
+            ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    else:
+        modules = [str(packages / name) for name in ("regionclip", "stages")]
+        try:
+            ray.init(_address, runtime_env={"py_modules": modules}, log_to_driver=False, logging_level="ERROR")
+        except ConnectionError as error:
+            raise ValueError(f"no Ray cluster answers at {_address}: {error}; start it or correct the address") from error
+    _silence()
+    return ray
+
+
+def require_room(num_workers: int, num_cpus: float, num_gpus: float, spare_cpus: float) -> None:
+    """Refuse workers that the cluster can never place, for which Ray would wait without a word.
+
+    spare_cpus: CPUs that must stay free beside the workers. Raises ValueError with both numbers.
+    """
+    total = ensure_ray().cluster_resources()
+    for what, each, spare in (("CPU", num_cpus, spare_cpus), ("GPU", num_gpus, 0.0)):
+        have = float(total.get(what, 0.0))
+        need = num_workers * each + spare
+        if each > 0 and need > have:
+            raise ValueError(
+                f"{num_workers} workers x {each:g} {what}s + {spare:g} spare = {need:g}, but the Ray cluster has "
+                f"{have:g}; lower num_workers or num_{what.lower()}s, or use a larger cluster"
+            )
+
+
+@contextmanager
+def torch_threads(num_cpus: float) -> Iterator[None]:
+    """Let torch, if it is loaded, use one thread a CPU inside the block."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(num_cpus)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _lead_python_path(packages: Path) -> None:
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if str(packages) not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(packages), *paths])
+
+
+@contextmanager
+def _mute_stderr() -> Iterator[None]:
+    """Drop what native code writes to file descriptor 2, such as the notice that a log level was set."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _silence() -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,200 @@
+"""Folders of files, on a local disk or behind any fsspec URI, with writes that are whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder named by a local path or an fsspec URI (`memory://`, `s3://`, ...); it need not exist yet.
+
+    Names are relative, with `/`. A write appears under its final name only when it is whole. Hidden names
+    (a leading dot) are for temporaries and are never listed. Raises ValueError for a name that would leave
+    the folder, a missing file and a place that cannot be written.
+    """
+
+    uri: str
+
+    def __post_init__(self) -> None:
+        uri = str(self.uri)
+        if uri.startswith("file://"):
+            uri = uri.removeprefix("file://")
+        if "://" in uri:
+            scheme, _, rest = uri.partition("://")
+            uri = f"{scheme}://{rest.rstrip('/')}"
+        else:
+            uri = os.path.abspath(os.path.expanduser(uri))
+        object.__setattr__(self, "uri", uri)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder lies on a file system of this machine."""
+        return "://" not in self.uri
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process that is given the URI sees the same files."""
+        return not self.uri.startswith("memory://")
+
+    @property
+    def parent(self) -> Folder:
+        """The folder that holds this one."""
+        return Folder(self.uri.rpartition("/")[0] or "/")
+
+    def child(self, name: str) -> Folder:
+        """The folder `name` inside this one."""
+        return Folder(self.path(name))
+
+    def path(self, name: str) -> str:
+        """The full local path or URI of a name."""
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts or "://" in name:
+            raise ValueError(f"'{name}' does not name a file inside {self.uri}; give a relative name without '..'")
+        return f"{self.uri}/{'/'.join(parts)}"
+
+    def write(self, name: str, data: bytes, durable: bool = True) -> None:
+        """Write a file at once, in place of any older one.
+
+        durable: survive a power cut as well; False is for many small files that are cheap to make again.
+        """
+        target = self.path(name)
+        try:
+            if self.is_local:
+                _write_local(Path(target), data, durable)
+            else:
+                self._remote().pipe_file(target, data)
+        except OSError as error:
+            raise ValueError(f"{target} cannot be written ({error}); free or choose another place") from error
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        target = self.path(name)
+        try:
+            if self.is_local:
+                return Path(target).read_bytes()
+            data: bytes = self._remote().cat_file(target)
+            return data
+        except FileNotFoundError as error:
+            raise ValueError(f"{target} does not exist") from error
+        except OSError as error:
+            raise ValueError(f"{target} cannot be read ({error})") from error
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or folder of this name exists."""
+        target = self.path(name)
+        return os.path.exists(target) if self.is_local else bool(self._remote().exists(target))
+
+    def names(self) -> list[str]:
+        """The names of all files, also of inner folders, sorted; hidden ones left out."""
+        if self.is_local:
+            root = Path(self.uri)
+            found = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+        else:
+            files = self._remote()
+            files.invalidate_cache()
+            root_path = files._strip_protocol(self.uri).rstrip("/")
+            found = [path[len(root_path) :].lstrip("/") for path in files.find(self.uri)]
+        return sorted(name for name in found if name and not any(part[:1] == "." for part in name.split("/")))
+
+    def folders(self) -> list[str]:
+        """The names of the folders directly inside this one, sorted; hidden ones left out."""
+        if self.is_local:
+            root = Path(self.uri)
+            found = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+        else:
+            files = self._remote()
+            files.invalidate_cache()
+            entries: list[dict[str, Any]] = files.ls(self.uri, detail=True) if files.isdir(self.uri) else []
+            found = [entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"]
+        return sorted(name for name in found if not name.startswith("."))
+
+    def checksum(self, name: str) -> tuple[str, int]:
+        """The sha256 (hex) and size in bytes of a file."""
+        digest, size = hashlib.sha256(), 0
+        target = self.path(name)
+        with open(target, "rb") if self.is_local else self._remote().open(target, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+        return digest.hexdigest(), size
+
+    def delete(self, name: str) -> None:
+        """Remove a file if it is there."""
+        target = self.path(name)
+        if self.is_local:
+            Path(target).unlink(missing_ok=True)
+        elif self._remote().exists(target):
+            self._remote().rm_file(target)
+
+    def clear(self) -> None:
+        """Remove the folder and everything in it, if it is there."""
+        if self.is_local:
+            shutil.rmtree(self.uri, ignore_errors=not os.path.isdir(self.uri))
+        elif self._remote().exists(self.uri):
+            self._remote().rm(self.uri, recursive=True)
+
+    def local(self) -> Path:
+        """A local path with the folder's files, for reading: the folder itself, or a cached copy of a remote one.
+
+        The copy lies under RGC_CACHE (default ~/.cache/rgc) and is renewed where a file's size differs.
+        """
+        if self.is_local:
+            return Path(self.uri)
+        cache = Path(os.environ.get("RGC_CACHE") or "~/.cache/rgc").expanduser()
+        copy = Folder(str(cache / hashlib.sha256(self.uri.encode()).hexdigest()[:16]))
+        files = self._remote()
+        for name in self.names():
+            held = Path(copy.path(name))
+            if not held.exists() or held.stat().st_size != files.size(self.path(name)):
+                copy.write(name, self.read(name), durable=False)
+        return Path(copy.uri)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A local scratch folder whose files are written into this one when the block ends without an error."""
+        with tempfile.TemporaryDirectory(prefix="rgc-") as scratch:
+            yield Path(scratch)
+            for path in sorted(Path(scratch).rglob("*")):
+                if path.is_file():
+                    self.write(path.relative_to(scratch).as_posix(), path.read_bytes())
+
+    def _remote(self) -> Any:
+        import fsspec
+
+        scheme = self.uri.partition("://")[0]
+        try:
+            return fsspec.filesystem(scheme)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"{self.uri}: {error}; install the fsspec driver of '{scheme}' or use a path") from error
+
+
+def _write_local(target: Path, data: bytes, durable: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    if durable:
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

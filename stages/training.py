@@ -1,0 +1,180 @@
+"""Trainings in this process or in Ray Train workers, with one kind of log and one kind of checkpoint."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from regionclip.training.session import Session
+from stages.contract import WORK, Context
+from stages.ray_session import ensure_ray, require_room, torch_threads
+from stages.storage import Folder
+
+Loop = Callable[[Session, dict[str, Any]], None]
+
+_STATE = "state.pt"
+_LOG = "log"
+_RELAY_SECONDS = 1.0
+_MAX_TRIES = 3
+
+
+def fit(context: Context, loop: Loop, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Run `loop(session, arguments)` in every worker and return the state it saved last, on the CPU.
+
+    With `num_workers` 0 the loop runs in this process without Ray; else in that many Ray Train workers that
+    share a torch process group (gloo on CPUs, nccl on GPUs), and loop and arguments must pickle. Checkpoints
+    lie in the `work` folder of the output, so that the same recipe goes on where it was interrupted; workers
+    that died are started again from the last one, twice at most. Raises ValueError when the workers do not
+    fit in the cluster, and with the message of any ValueError of a worker.
+    """
+    work = context.folder.child(WORK)
+    if context.resources.num_workers == 0:
+        cuda = context.resources.num_gpus > 0 and torch.cuda.is_available()
+        with torch_threads(context.resources.num_cpus):
+            loop(_FolderSession(work, 0, 1, torch.device("cuda" if cuda else "cpu"), context.log), arguments)
+    else:
+        _fit_on_ray(context, work, loop, arguments)
+    state = _read_state(work)
+    assert state is not None, f"{loop.__name__} saved no state"
+    return state
+
+
+class _FolderSession:
+    """A `Session` whose checkpoint is one file of a folder that every worker and the caller can reach."""
+
+    def __init__(
+        self,
+        work: Folder,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+        log: Callable[[Mapping[str, float], int], None],
+    ) -> None:
+        self.rank, self.world_size, self.device = rank, world_size, device
+        self._work, self._log = work, log
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        if self.rank == 0:
+            self._log(metrics, step)
+
+    def restore(self) -> dict[str, Any] | None:
+        return _read_state(self._work)
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        if self.rank == 0:
+            data = io.BytesIO()
+            torch.save(state, data)
+            self._work.write(_STATE, data.getvalue())
+
+
+def _read_state(work: Folder) -> dict[str, Any] | None:
+    if not work.exists(_STATE):
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(work.read(_STATE)), map_location="cpu", weights_only=True)
+    return state
+
+
+def _fit_on_ray(context: Context, work: Folder, loop: Loop, arguments: dict[str, Any]) -> None:
+    if not work.is_shared:
+        raise ValueError(f"{work.uri} is seen by one process only; set num_workers to 0 or use another store")
+    resources = context.resources
+    ray = ensure_ray()
+    require_room(resources.num_workers, resources.num_cpus, resources.num_gpus, spare_cpus=0.0)
+    from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchTrainer
+
+    per_worker = {"CPU": resources.num_cpus, "GPU": resources.num_gpus}
+    job = ray.cloudpickle.dumps((loop, arguments, work, resources.num_cpus))
+    with _relayed(context, work.child(_LOG)):
+        for tries in range(1, _MAX_TRIES + 1):
+            trainer = TorchTrainer(
+                _run_worker,
+                train_loop_config={"job": job},
+                scaling_config=ScalingConfig(
+                    num_workers=resources.num_workers,
+                    use_gpu=resources.num_gpus > 0,
+                    resources_per_worker={name: amount for name, amount in per_worker.items() if amount},
+                ),
+                run_config=RunConfig(name=secrets.token_hex(8), storage_path=work.child("ray").uri),
+            )
+            try:
+                trainer.fit()
+                return
+            except TrainingFailedError as error:
+                failures = list(getattr(error, "worker_failures", {}).values())
+                for failure in failures:
+                    if isinstance(failure, ValueError):
+                        raise ValueError(str(failure)) from None
+                died = any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures)
+                if not died or tries == _MAX_TRIES:
+                    raise
+
+
+def _run_worker(config: dict[str, Any]) -> None:
+    """What Ray Train starts in each worker process."""
+    import ray.train
+    import ray.train.torch
+
+    loop, arguments, work, num_cpus = pickle.loads(config["job"])
+    place = ray.train.get_context()
+    sender = _Sender(work.child(_LOG))
+    session = _FolderSession(
+        work, place.get_world_rank(), place.get_world_size(), ray.train.torch.get_device(), sender.log
+    )
+    with torch_threads(num_cpus):
+        try:
+            loop(session, arguments)
+        finally:
+            sender.flush()
+
+
+class _Sender:
+    """Leaves logged metrics as small files for the caller, which may sit on another machine."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder, self._sent = folder, time.monotonic()
+        self._lines: list[tuple[int, dict[str, float]]] = []
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._lines.append((step, dict(metrics)))
+        if time.monotonic() - self._sent > _RELAY_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            self._folder.write(f"{time.time_ns():020d}.json", json.dumps(self._lines).encode(), durable=False)
+        self._lines, self._sent = [], time.monotonic()
+
+
+@contextmanager
+def _relayed(context: Context, folder: Folder) -> Iterator[None]:
+    """Pass metrics that workers leave in the folder to `context.log` while the block runs."""
+    done = threading.Event()
+
+    def drain() -> None:
+        for name in folder.names():
+            for step, metrics in json.loads(folder.read(name)):
+                context.log(metrics, step)
+            folder.delete(name)
+
+    def follow() -> None:
+        while not done.wait(_RELAY_SECONDS):
+            drain()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        drain()

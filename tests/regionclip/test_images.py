@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from regionclip.images import (
+    CLIP_MEAN,
+    CLIP_STD,
+    ResizeConfig,
+    image_tensor,
+    normalize,
+    pad_batch,
+    read_image,
+    resize,
+    resized_size,
+)
+
+SIDES = st.integers(1, 4000)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def noise(height: int = 24, width: int = 32) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def test_a_path_and_its_bytes_give_the_same_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    path.write_bytes(encoded(noise()))
+    for source in (path, str(path), path.read_bytes()):
+        assert np.array_equal(np.asarray(read_image(source)), np.asarray(noise()))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    image = Image.new("RGB", (4, 3), (0, 0, 0)).convert(mode)
+    read = read_image(encoded(image, "TIFF" if mode == "CMYK" else "PNG"))
+    assert read.mode == "RGB"
+    assert read.size == (4, 3)
+    assert not np.asarray(read).any()
+
+
+def test_a_palette_with_transparency_keeps_its_colours() -> None:
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    read = read_image(encoded(palette, transparency=b"\x80\x80"))
+    assert np.asarray(read).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+def test_sixteen_bit_grey_keeps_its_high_byte() -> None:
+    values = np.array([[0, 255, 256, 0x8000, 0xFFFF]], dtype=np.uint16)
+    read = np.asarray(read_image(encoded(Image.fromarray(values))))
+    assert read[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+    assert (read[..., 0] == read[..., 2]).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_undone(orientation: int) -> None:
+    upright = np.asarray(noise())
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright.swapaxes(0, 1), 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(np.asarray(read_image(encoded(Image.fromarray(stored.copy()), exif=exif))), upright)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_truncated_file_is_an_error_and_never_half_an_image(form: str) -> None:
+    whole = encoded(noise(64, 64), form)
+    with pytest.raises(ValueError, match=r"image of \d+ bytes: cannot be read as an image: .*trunc"):
+        read_image(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize("junk", [b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
+def test_junk_is_a_value_error(junk: bytes) -> None:
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        read_image(junk)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"absent\.png: cannot be read as an image: .*No such file"):
+        read_image(tmp_path / "absent.png")
+
+
+@settings(max_examples=40, deadline=None)
+@given(position=st.integers(0, 10_000), value=st.integers(0, 255), form=st.sampled_from(["PNG", "JPEG", "GIF"]))
+def test_a_damaged_byte_gives_an_image_or_a_value_error(position: int, value: int, form: str) -> None:
+    data = bytearray(encoded(noise(), form))
+    data[position % len(data)] = value
+    try:
+        assert read_image(bytes(data)).mode == "RGB"
+    except ValueError as error:
+        assert "image of" in str(error)
+
+
+@pytest.mark.parametrize("side", [9_000, 12_000, 60_000])
+def test_a_decompression_bomb_is_refused_before_decoding(side: int) -> None:
+    with pytest.raises(ValueError, match=r"exceed max_pixels 64000000|too large to decode"):
+        read_image(png_header(side, side))
+
+
+def test_max_pixels_is_the_largest_area_that_is_read() -> None:
+    data = encoded(noise(10, 20))
+    assert read_image(data, max_pixels=200).size == (20, 10)
+    with pytest.raises(ValueError, match="20 x 10 pixels exceed max_pixels 199"):
+        read_image(data, max_pixels=199)
+
+
+def test_float_pixels_are_refused() -> None:
+    with pytest.raises(ValueError, match="floating-point pixels"):
+        read_image(encoded(Image.new("F", (2, 2)), "TIFF"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "size", "expected"),
+    [
+        ("detection", (1920, 1080), (1333, 750)),
+        ("detection", (640, 480), (1067, 800)),
+        ("pretraining", (1920, 1080), (1333, 749)),
+        ("pretraining", (640, 480), (1066, 800)),
+        ("pretraining", (800, 3000), (800, 3000)),
+        ("detection", (800, 3000), (355, 1333)),
+    ],
+)
+def test_sizes_of_the_two_rules(rule: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resized_size(*size, ResizeConfig(rule)) == expected  # type: ignore[arg-type]
+
+
+@settings(max_examples=200, deadline=None)
+@given(width=SIDES, height=SIDES, rule=st.sampled_from(["detection", "pretraining"]))
+def test_resizing_commutes_with_a_quarter_turn_and_keeps_the_limits(width: int, height: int, rule: str) -> None:
+    config = ResizeConfig(rule)  # type: ignore[arg-type]
+    new_width, new_height = resized_size(width, height, config)
+    assert resized_size(height, width, config) == (new_height, new_width)
+    if rule == "detection" or min(width, height) != config.short_side:
+        assert 1 <= min(new_width, new_height) <= config.short_side
+        assert max(new_width, new_height) <= config.max_side
+    scale = max(new_width, new_height) / max(width, height)
+    assert abs(min(new_width, new_height) - scale * min(width, height)) <= max(2, 2 * scale)
+
+
+def test_resize_gives_the_announced_size_and_leaves_a_fitting_image_alone() -> None:
+    config = ResizeConfig(short_side=48, max_side=60)
+    image = noise(24, 32)
+    assert resize(image, config).size == resized_size(32, 24, config) == (60, 45)
+    fitting = noise(48, 50)
+    assert resize(fitting, config) is fitting
+
+
+def test_the_rules_differ_in_their_filter() -> None:
+    image = noise(20, 20)
+    bilinear, bicubic = (resize(image, ResizeConfig(rule, 40, 40)) for rule in ("detection", "pretraining"))
+    assert np.array_equal(np.asarray(bilinear), np.asarray(image.resize((40, 40), Image.Resampling.BILINEAR)))
+    assert np.array_equal(np.asarray(bicubic), np.asarray(image.resize((40, 40), Image.Resampling.BICUBIC)))
+
+
+@pytest.mark.parametrize("sides", [(0, 10), (20, 10)])
+def test_impossible_sides_are_refused(sides: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="must satisfy 0 < short_side <= max_side"):
+        ResizeConfig(short_side=sides[0], max_side=sides[1])
+
+
+def test_image_tensor_is_channels_first_in_the_unit_range() -> None:
+    image = Image.new("RGB", (3, 2), (0, 51, 255))
+    tensor = image_tensor(image)
+    assert tensor.shape == (3, 2, 3)
+    assert tensor.dtype == torch.float32
+    torch.testing.assert_close(tensor[:, 1, 2], torch.tensor([0.0, 0.2, 1.0]))
+
+
+def test_normalize_is_per_channel_for_one_image_and_for_a_batch() -> None:
+    image = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    normalized = normalize(image)
+    for channel in range(3):
+        torch.testing.assert_close(normalized[channel], (image[channel] - CLIP_MEAN[channel]) / CLIP_STD[channel])
+    torch.testing.assert_close(normalize(image[None])[0], normalized)
+
+
+def test_padding_adds_zeros_at_the_right_and_bottom_only() -> None:
+    images = [torch.full((3, 2, 5), 1.0), torch.full((3, 4, 3), 2.0)]
+    batch = pad_batch(images)
+    assert batch.shape == (2, 3, 4, 5)
+    assert torch.equal(batch[0, :, :2], images[0])
+    assert torch.equal(batch[1, :, :, :3], images[1])
+    assert batch.sum() == images[0].sum() + images[1].sum()
+    with pytest.raises(ValueError, match="at least one image"):
+        pad_batch([])
