@@ -68,7 +68,8 @@ def gather_with_gradient(tensor: Tensor, group: distributed.ProcessGroup | None 
     The gradient of a row is the sum of the gradients that all processes give it, so a loss computed equally on
     each of them has the gradient of one process once the gradients of the parameters are averaged.
     """
-    if group is None and not distributed.is_initialized():
+    group = group or distributed.group.WORLD
+    if group is None:
         return tensor
     rows = torch.tensor(len(tensor), device=tensor.device)
     distributed.all_reduce(rows, distributed.ReduceOp.MIN, group)
@@ -78,9 +79,9 @@ def gather_with_gradient(tensor: Tensor, group: distributed.ProcessGroup | None 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, tensor: Tensor, group: distributed.ProcessGroup | None) -> Tensor:
+    def forward(context: Any, tensor: Tensor, group: distributed.ProcessGroup) -> Tensor:
         context.group = group
-        parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size(group))]
+        parts = [torch.empty_like(tensor) for _ in range(group.size())]
         distributed.all_gather(parts, tensor.contiguous(), group)
         return torch.cat(parts)
 
@@ -88,8 +89,8 @@ class _Gather(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         gradient = gradient.contiguous().clone()
         distributed.all_reduce(gradient, group=context.group)
-        rows = len(gradient) // distributed.get_world_size(context.group)
-        first = rows * distributed.get_rank(context.group)
+        rows = len(gradient) // context.group.size()
+        first = rows * context.group.rank()
         return gradient[first : first + rows], None
 
 

@@ -121,7 +121,9 @@ class Stage:
             artifact = inputs.get(name)
             if artifact is None:
                 if name not in self.optional:
-                    raise ValueError(f"{self.name} needs the input '{name}' ({' or '.join(kinds)}), which was not given")
+                    raise ValueError(
+                        f"{self.name} needs the input '{name}' ({' or '.join(kinds)}), which was not given"
+                    )
             elif artifact.kind not in kinds:
                 raise ValueError(
                     f"{self.name}: input '{name}' is a {artifact.kind} ({artifact.key}); give a {' or '.join(kinds)}"

@@ -11,7 +11,8 @@ from regionclip import prompts
 from regionclip.clip_models import load_clip
 from regionclip.embeddings import save_embeddings
 from stages.contract import Artifact, Context, Result, Stage
-from stages.parts import read_table, torch_threads
+from stages.parts import read_table
+from stages.ray_session import torch_threads
 
 BATCH_SIZE = 256  # prompts of one forward pass; fixed, as it decides over the last bits of the result
 

@@ -87,9 +87,7 @@ def write_table(folder: Folder, name: str, table: pa.Table) -> None:
     folder.write(f"{name}.parquet", sink.getvalue().to_pybytes())
 
 
-def iter_tables(
-    source: Artifact | Folder, name: str, columns: Sequence[str] | None = None
-) -> Iterator[pa.Table]:
+def iter_tables(source: Artifact | Folder, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The parts of a table in order, one at a time; a table written whole is one part.
 
     Raises ValueError when the table is not there; 'rejected' may be absent.
@@ -164,9 +162,10 @@ def _run_on_ray(
     num_actors = min(resources.num_workers, num_parts)
     ray = ensure_ray()
     require_room(num_actors, resources.num_cpus, resources.num_gpus, spare_cpus=1.0)
-    rows = [{"part": part, "items": pickle.dumps(items)} for part, items in work]
-    for row in rows:
-        job.folder.delete(_tries_name(row["part"]))
+    rows = []
+    for part, items in work:
+        job.folder.delete(_tries_name(part))
+        rows.append({"part": part, "items": pickle.dumps(items)})
     answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Actor,
         fn_constructor_kwargs={"job": ray.cloudpickle.dumps(job)},
@@ -220,8 +219,8 @@ class _Actor:
 
 def _run_part(job: _Job, worker: Any, part: int, items: Sequence[Any]) -> dict[str, Any]:
     made: dict[str, pa.Table] = worker(items)
-    missing, unknown = set(job.tables) - set(made), set(made) - set(job.tables) - {REJECTED}
-    assert not missing and not unknown, f"{job.worker.__name__} gave {sorted(made)}, expected {sorted(job.tables)}"
+    expected = {*job.tables, REJECTED}
+    assert {*made, REJECTED} == expected, f"{job.worker.__name__} gave {sorted(made)}, expected {sorted(expected)}"
     rejected = made.get(REJECTED, REJECTED_SCHEMA.empty_table()).cast(REJECTED_SCHEMA)
     if rejected.num_rows == 0:
         made = {table: rows for table, rows in made.items() if table != REJECTED}

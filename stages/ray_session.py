@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import stages
@@ -32,14 +31,15 @@ def use_address(address: str | None) -> None:
     _address = address
 
 
-def ensure_ray() -> ModuleType:
+def ensure_ray() -> Any:
     """Join or start the cluster at the first call and return the `ray` module; later calls only return it.
 
     A local cluster has at least two logical CPUs more than the machine, so that actors leave room for the
     one-CPU tasks of Ray Data. Raises ValueError when the chosen cluster cannot be reached.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    if "ray" not in sys.modules:  # Ray's native code reads these once, at its import
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
@@ -55,7 +55,7 @@ def ensure_ray() -> ModuleType:
         try:
             ray.init(_address, runtime_env={"py_modules": modules}, log_to_driver=False, logging_level="ERROR")
         except ConnectionError as error:
-            raise ValueError(f"no Ray cluster answers at {_address}: {error}; start it or correct the address") from error
+            raise ValueError(f"no Ray cluster answers at {_address} ({error}); start it or correct it") from error
     _silence()
     return ray
 

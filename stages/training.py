@@ -24,7 +24,6 @@ Loop = Callable[[Session, dict[str, Any]], None]
 _STATE = "state.pt"
 _LOG = "log"
 _RELAY_SECONDS = 1.0
-_MAX_TRIES = 3
 
 
 def fit(context: Context, loop: Loop, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -32,9 +31,9 @@ def fit(context: Context, loop: Loop, arguments: dict[str, Any]) -> dict[str, An
 
     With `num_workers` 0 the loop runs in this process without Ray; else in that many Ray Train workers that
     share a torch process group (gloo on CPUs, nccl on GPUs), and loop and arguments must pickle. Checkpoints
-    lie in the `work` folder of the output, so that the same recipe goes on where it was interrupted; workers
-    that died are started again from the last one, twice at most. Raises ValueError when the workers do not
-    fit in the cluster, and with the message of any ValueError of a worker.
+    lie in the `work` folder of the output, so that the same recipe goes on where it was interrupted; when
+    workers die, all are started again as long as the checkpoint advanced since their last start. Raises
+    ValueError when the workers do not fit in the cluster, and with the message of any ValueError of a worker.
     """
     work = context.folder.child(WORK)
     if context.resources.num_workers == 0:
@@ -95,7 +94,8 @@ def _fit_on_ray(context: Context, work: Folder, loop: Loop, arguments: dict[str,
     per_worker = {"CPU": resources.num_cpus, "GPU": resources.num_gpus}
     job = ray.cloudpickle.dumps((loop, arguments, work, resources.num_cpus))
     with _relayed(context, work.child(_LOG)):
-        for tries in range(1, _MAX_TRIES + 1):
+        while True:
+            before = _version(work)
             trainer = TorchTrainer(
                 _run_worker,
                 train_loop_config={"job": job},
@@ -110,13 +110,15 @@ def _fit_on_ray(context: Context, work: Folder, loop: Loop, arguments: dict[str,
                 trainer.fit()
                 return
             except TrainingFailedError as error:
-                failures = list(getattr(error, "worker_failures", {}).values())
-                for failure in failures:
+                for failure in getattr(error, "worker_failures", {}).values():
                     if isinstance(failure, ValueError):
                         raise ValueError(str(failure)) from None
-                died = any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures)
-                if not died or tries == _MAX_TRIES:
+                if _version(work) == before:
                     raise
+
+
+def _version(work: Folder) -> tuple[str, int] | None:
+    return work.checksum(_STATE) if work.exists(_STATE) else None
 
 
 def _run_worker(config: dict[str, Any]) -> None:

@@ -22,24 +22,28 @@ PREPOSITIONS = _words(
     "out about after before during until since like per via beneath underneath atop alongside past beyond despite "
     "except"
 )
-CONNECTIVES = _words("and or but nor while as when where because if than then so yet & , ; : . ! ? - -- ( ) \" '")
+CONNECTIVES = _words(
+    "how why and or but nor while as when where because if than then so yet & , ; : . ! ? - -- ( ) \" '"
+)
 PRONOUNS = _words(
     "i you he she it we they who which that there something someone everything everyone nothing me him us them "
     "himself herself itself themselves here"
 )
 AUXILIARIES = _words(
-    "is are was were be been being am 's 're 'm n't not has have had do does did can could will would shall should "
-    "may might must"
+    "is are was were be been being am 's 're 'm 've ve n't not has have had do does did can could will would shall "
+    "should may might must"
 )
-ADVERBS = _words(
+# Words before a noun that lemminflect lists as nouns or verbs too, and adverbs.
+MODIFIERS = _words(
     "very too also just only still together away back forward outdoors indoors outside inside upside down again "
     "almost already always ever never now often once quite rather really soon even well else next close ready full "
     "open sunny lone lonely single double different various several empty old young little small big large huge "
     "tiny tall short long wide high low deep bright dark clear wet dry clean dirty new modern vintage antique "
     "pretty beautiful cute colorful colourful happy sad nice fresh soft hard hot cold warm cool busy heavy flat "
     "round square sharp fat thin thick sweet sour raw ripe rough smooth plain striped checkered patchy decorative "
-    "ornate domestic male female adult elderly key main major minor common public private professional good wild "
-    "multiple lush"
+    "ornate domestic male female adult elderly main major minor common public private professional good wild "
+    "multiple lush best better great perfect free last final real local classic abstract general known present "
+    "aerial interior exterior unmade onstage"
 )
 COLOURS = _words(
     "red blue green yellow white black brown gray grey pink purple beige tan teal maroon turquoise violet cyan "
@@ -63,7 +67,8 @@ DROPPED = COLOURS | _words(
     "life work use something anything thing things stuff item object one ones other others name word title action "
     "activity act event experience idea reason example case fact help need show display sale purpose preparation "
     "attempt turn try step start finish air mid half quarter rest break world process progress motion movement "
-    "flight attention focus interest chance conversation while lay lie pile stack mess"
+    "flight attention focus interest chance conversation while lay lie pile stack mess "
+    "monday tuesday wednesday thursday friday saturday sunday"
 )
 
 # Forms that are a verb far more often than a noun; read as a noun only after a determiner, adjective or preposition.
@@ -85,15 +90,13 @@ THINGS_ING = _words(
 )
 
 # Nouns after which no compound goes on: "a man frisbee" is two things.
-PERSONS = _words(
-    "man woman boy girl person child kid guy lady gentleman player male female toddler adult"
-)
+PERSONS = _words("man woman boy girl person child kid guy lady gentleman player male female toddler adult")
 
 # Names whose first word is an adjective or a verb form, so that the rules would keep only the second.
 PHRASES = _phrases(
     "hot dog, potted plant, stuffed animal, stuffed bear, polar bear, grizzly bear, brown bear, black bear, living "
-    "room, dining room, dining table, dining area, waiting room, dressing room, laundry room, swimming pool, "
-    "parking lot, parking meter, parking garage, parking space, washing machine, sewing machine, vending machine, "
+    "room, dining room, dining table, waiting room, dressing room, laundry room, swimming pool, "
+    "parking lot, parking meter, parking garage, washing machine, sewing machine, vending machine, "
     "frying pan, cutting board, baking sheet, shopping cart, shopping bag, shopping mall, sleeping bag, rocking "
     "chair, wedding cake, wedding dress, running shoe, walking stick, fishing boat, fishing rod, fishing pole, "
     "sailing boat, racing car, racing bike, flying disc, skateboarding ramp, surfing board, mixing bowl, serving "
@@ -104,7 +107,7 @@ PHRASES = _phrases(
     "pepper, green onion, black board, white board, whipped cream, ice cream, sour cream, sweet potato, bell "
     "pepper, brussels sprout, solar panel, electrical outlet, electric fan, light bulb, light pole, light post, "
     "light fixture, light house, light switch, stop sign, stop light, fire hydrant, bow tie, cross walk, rail road, "
-    "rest room, stuffed toy, ripe banana, sports ball, sports car, sports bar, sports equipment, martial art, "
+    "rest room, stuffed toy, sports ball, sports car, sports bar, sports equipment, martial art, "
     "christmas tree, tennis racket, hair drier, sad face, happy face, smiley face, frowning face, smiling face, "
     "crescent moon, music note, musical note, playing card, traffic light, full moon, shooting star, alarm clock, "
     "grandfather clock, paper towel, paper plate, paper bag, paper cup, toilet paper, glass vase, ferris wheel, "
@@ -126,6 +129,7 @@ IRREGULAR = {
     "christmas": "christmas",
     "gps": "gps",
     "bass": "bass",
+    "tennis": "tennis",
     "lens": "lens",
     "calves": "calf",
     "hooves": "hoof",
@@ -153,11 +157,11 @@ IRREGULAR = {
 PLURAL_ONLY = _words(
     "scissors glasses eyeglasses sunglasses goggles binoculars pants jeans shorts trousers leggings tights pajamas "
     "pyjamas overalls panties boxers briefs pliers tweezers tongs shears headphones earphones skis clothes "
-    "suspenders tennis"
+    "suspenders"
 )
-GLASSWARE = _words(
-    "wine drinking beer champagne water shot cocktail martini juice pint milk whiskey parfait"
-)
+# Plurals that look like the singular.
+SAME_PLURAL = _words("sheep cattle deer moose bison salmon aircraft")
+GLASSWARE = _words("wine drinking beer champagne water shot cocktail martini juice pint milk whiskey parfait")
 
 # Spelling and clipped variants of one word; other synonyms stay concepts of their own.
 VARIANTS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import spacy
@@ -11,6 +11,7 @@ from regionclip.concepts import lexicon
 from regionclip.concepts.words import (
     ADJECTIVE,
     ADJECTIVE_OR_NOUN,
+    CONNECTIVE,
     DETERMINER,
     NOUN,
     NOUN_OR_VERB,
@@ -27,6 +28,8 @@ from regionclip.concepts.words import (
 MAX_WORDS = 3
 _NOUN_LIKE = frozenset((NOUN, NOUN_OR_VERB, VERB_OR_NOUN, ADJECTIVE_OR_NOUN))
 _OPENS_OBJECT = frozenset((DETERMINER, PRONOUN))
+_ENDING = lexicon.PERSONS | lexicon.PLURAL_ONLY | lexicon.SAME_PLURAL
+_AMBIGUOUS = frozenset((NOUN_OR_VERB, VERB_OR_NOUN, ADJECTIVE_OR_NOUN, PRESENT_PARTICIPLE))
 
 
 class Phrase(NamedTuple):
@@ -88,46 +91,51 @@ def endings(name: str) -> list[str]:
 
 def _resolve(words: Sequence[str]) -> list[str]:
     """The class letter of each word in its context."""
-    raw = [word_class(word) for word in words]
-    raw.append("")
+    raw = [*(word_class(word) for word in words), "", ""]
     resolved: list[str] = []
-    previous = ""
     for position, word in enumerate(words):
         if position and f"{words[position - 1]} {singular(word)}" in lexicon.PHRASES:
-            resolved[-1] = letter = NOUN
+            resolved[-1] = NOUN
+            resolved.append(NOUN)
+        elif raw[position] in _AMBIGUOUS:
+            resolved.append(_in_context(words, raw, position, resolved[-1] if resolved else ""))
         else:
-            letter = _in_context(word, raw[position], previous, raw[position + 1])
-        resolved.append(letter)
-        previous = letter
+            resolved.append(raw[position])
     return resolved
 
 
-def _in_context(word: str, letter: str, previous: str, following: str) -> str:
+def _in_context(words: Sequence[str], raw: Sequence[str], position: int, previous: str) -> str:
+    word, letter, following = words[position], raw[position], raw[position + 1]
     if letter == ADJECTIVE_OR_NOUN:
-        return ADJECTIVE if following in _NOUN_LIKE and previous != NOUN else NOUN
+        one_of_two = following == CONNECTIVE and raw[position + 2] == ADJECTIVE  # "an orange and black cat"
+        return ADJECTIVE if one_of_two or (following in _NOUN_LIKE and previous != NOUN) else NOUN
     if letter == PRESENT_PARTICIPLE:
         named = previous == DETERMINER and following not in _NOUN_LIKE and following != ADJECTIVE
         return NOUN if named else VERB
+    base_form = not word.endswith("s")
+    if previous == NOUN and base_form:
+        after_single = not _ends_phrase(words[position - 1])  # "baseball bat", but "birds fly" and "a man fly"
+        return NOUN if after_single or letter == NOUN_OR_VERB else VERB
     if letter == VERB_OR_NOUN:
         return NOUN if previous in (DETERMINER, ADJECTIVE, PREPOSITION) else VERB
-    if letter == NOUN_OR_VERB:
-        if previous in (PRONOUN, TO) and not word.endswith("s"):
-            return VERB
-        is_verb = previous == NOUN and word.endswith("s") and following in _OPENS_OBJECT
-        return VERB if is_verb or previous == PRONOUN else NOUN
-    return letter
+    if previous == PRONOUN or (previous == TO and base_form):
+        return VERB
+    return VERB if previous == NOUN and following in _OPENS_OBJECT else NOUN
 
 
-def _noun_runs(words: Sequence[str], letters: Sequence[str]) -> Iterable[list[str]]:
-    """Neighbouring nouns that make one phrase; a plural or a person ends it."""
+def _ends_phrase(noun: str) -> bool:
+    """Whether no compound goes on after a noun: it is a person or a plural."""
+    one = singular(noun)
+    return one in _ENDING or (one != noun and noun != "sports")
+
+
+def _noun_runs(words: Sequence[str], letters: Sequence[str]) -> Iterator[list[str]]:
+    """Neighbouring nouns that make one phrase."""
     run: list[str] = []
     for word, letter in zip(words, letters, strict=True):
         if letter == NOUN:
             run.append(word)
-            if singular(word) in lexicon.PERSONS or (singular(word) != word and word != "sports"):
-                yield run
-                run = []
-        elif run:
+        if run and (letter != NOUN or _ends_phrase(word)):
             yield run
             run = []
     if run:

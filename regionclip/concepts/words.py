@@ -16,6 +16,7 @@ ADJECTIVE, NOUN, VERB = "ANV"
 ADJECTIVE_OR_NOUN, NOUN_OR_VERB, VERB_OR_NOUN, PRESENT_PARTICIPLE = "JBWG"
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_UNKNOWN_ADJECTIVE = re.compile(r".+(less|ful|ous|ish|like|ed)")
 _CLOSED = (
     (lexicon.DETERMINERS, DETERMINER),
     (lexicon.CONNECTIVES, CONNECTIVE),
@@ -23,8 +24,8 @@ _CLOSED = (
     (lexicon.AUXILIARIES, VERB),
     (lexicon.DROPPED, ADJECTIVE),
     (lexicon.PREPOSITIONS, PREPOSITION),
-    (lexicon.ADVERBS, ADJECTIVE),
-    (lexicon.THINGS_ING | lexicon.PLURAL_ONLY | lexicon.IRREGULAR.keys(), NOUN),
+    (lexicon.MODIFIERS, ADJECTIVE),
+    (lexicon.THINGS_ING | lexicon.PLURAL_ONLY | lexicon.IRREGULAR.keys() - {"ski"}, NOUN),
 )
 
 
@@ -61,7 +62,7 @@ def singular(word: str) -> str:
 def _open_class(word: str) -> str:
     lemmas = getAllLemmas(word)
     if not lemmas:
-        return NOUN
+        return ADJECTIVE if _UNKNOWN_ADJECTIVE.fullmatch(word) else NOUN
     verb = lemmas.get("VERB", (word,))[0]
     if word.endswith("ing") and verb != word:
         return PRESENT_PARTICIPLE

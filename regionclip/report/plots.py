@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 WIDTH, DPI = 5.2, 200  # inches; dots an inch
 GROUP_COLOURS = {"base": "#3f74a8", "novel": "#c9701f"}
@@ -57,7 +58,9 @@ def group_bars(
         axes.barh(at, [100 * (value or 0.0) for value in row], thickness * 0.9, color=GROUP_COLOURS[group], label=group)
         for y, value in zip(at, row, strict=True):
             text = "not measured" if value is None else f"{100 * value:.1f}"
-            axes.annotate(text, (100 * (value or 0.0), y), (3, 0), textcoords="offset points", va="center", size=_FONT - 1.5)
+            axes.annotate(
+                text, (100 * (value or 0.0), y), (3, 0), textcoords="offset points", va="center", size=_FONT - 1.5
+            )
     axes.set_yticks(range(len(names)), [textwrap.fill(name, 24) for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, max(100 * highest * 1.12, 1.0))
@@ -75,9 +78,17 @@ def class_dots(classes: Sequence[ClassResult], before: str, after: str, quantity
         ends = [100 * value for value in (result.before, result.after) if value is not None]
         if len(ends) == 2:
             axes.plot(ends, [row, row], color=colour, alpha=0.45, linewidth=1.6, zorder=2)
+        if not ends:
+            axes.annotate("not measured", (0, row), va="center", size=_FONT - 2.5)
         if result.before is not None:
             axes.plot(
-                100 * result.before, row, "o", markersize=4.6, markerfacecolor=theme.paper, markeredgecolor=colour, zorder=3
+                100 * result.before,
+                row,
+                "o",
+                markersize=4.6,
+                markerfacecolor=theme.paper,
+                markeredgecolor=colour,
+                zorder=3,
             )
         if result.after is not None:
             axes.plot(100 * result.after, row, "o", markersize=5.2, color=colour, zorder=4)
@@ -86,7 +97,9 @@ def class_dots(classes: Sequence[ClassResult], before: str, after: str, quantity
     axes.set_xlim(left=-1.5)
     axes.set_xlabel(f"{quantity} (%)")
     marks = [
-        Line2D([], [], linestyle="", marker="o", markerfacecolor=theme.paper, markeredgecolor=theme.muted, label=before),
+        Line2D(
+            [], [], linestyle="", marker="o", markerfacecolor=theme.paper, markeredgecolor=theme.muted, label=before
+        ),
         Line2D([], [], linestyle="", marker="o", color=theme.muted, label=after),
         *(Patch(color=colour, label=group) for group, colour in GROUP_COLOURS.items()),
     ]
@@ -105,17 +118,18 @@ def concept_bars(counts: Mapping[str, Mapping[str, int]], theme: Theme, num_conc
     thickness = 0.78 / max(len(counts), 1)
     for offset, (recipe, row) in enumerate(counts.items()):
         at = np.arange(len(concepts)) + (offset - (len(counts) - 1) / 2) * thickness
-        axes.barh(at, [row.get(concept, 0) for concept in concepts], thickness * 0.9, color=_series(offset), label=recipe)
+        axes.barh(
+            at, [row.get(concept, 0) for concept in concepts], thickness * 0.9, color=_series(offset), label=recipe
+        )
     axes.set_yticks(range(len(concepts)), concepts)
     axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("kept regions")
     _legend(axes, theme, num_columns=1)
     return _png(canvas)
 
 
-def score_histograms(
-    scores: Mapping[str, tuple[Sequence[int], Sequence[int]]], theme: Theme
-) -> bytes:
+def score_histograms(scores: Mapping[str, tuple[Sequence[int], Sequence[int]]], theme: Theme) -> bytes:
     """A histogram a recipe of the probability of the first label; scores: recipe -> (kept, dropped) regions a bin."""
     figure = _figure(0.5 + 1.35 * len(scores), theme)
     canvas = FigureCanvasAgg(figure)
@@ -130,8 +144,11 @@ def score_histograms(
             edges[:-1], kept, np.diff(edges) * 0.92, bottom=dropped, align="edge", color=_series(index), label="kept"
         )
         axes.set_title(recipe, loc="left", fontsize=_FONT - 0.5, color=theme.ink)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylabel("regions")
-        axes.legend(frameon=False, fontsize=_FONT - 1.5, labelcolor=theme.muted, loc="upper right", ncols=2, handlelength=1.0)
+        axes.legend(
+            frameon=False, fontsize=_FONT - 1.5, labelcolor=theme.muted, loc="upper right", ncols=2, handlelength=1.0
+        )
         axes.set_ylim(top=max(1, *(np.add(kept, dropped) * 1.25)))
     panels[-1].set_xlabel("probability of a region's first label")
     panels[-1].set_xlim(0, 1)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from regionclip.scenes.captions import Caption, CaptionConfig, write_caption
 from regionclip.scenes.pictograms import BASE, CLASS_NAMES, NOVEL
-from regionclip.scenes.render import Scene, SceneConfig, draw_scene
+from regionclip.scenes.render import Scene, SceneConfig, SceneObject, draw_scene
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,10 @@ def write_scenes(
         record = _image_record(image_id, split, index, config.scene.size)
         write(f"images/{record['file_name']}", jpeg_bytes(scene.image, config.jpeg_quality))
         images.append(record)
-        boxes.extend(_annotation(len(boxes) + offset, image_id, shown) for offset, shown in enumerate(scene.objects, 1))
-        captions.extend(
-            {"id": len(captions) + offset, "image_id": image_id, "caption": caption.text}
-            for offset, caption in enumerate(written, 1)
-        )
+        for shown in scene.objects:
+            boxes.append(_annotation(len(boxes) + 1, image_id, shown))
+        for caption in written:
+            captions.append({"id": len(captions) + 1, "image_id": image_id, "caption": caption.text})
         classes_shown += len(written) * len({shown.name for shown in scene.objects})
         named += sum(len(caption.named) for caption in written)
         absent += sum(caption.absent is not None for caption in written)
@@ -107,7 +106,7 @@ def _image_record(image_id: int, split: str, index: int, size: int) -> dict[str,
     return {"id": image_id, "file_name": name, "width": size, "height": size, "split": split}
 
 
-def _annotation(number: int, image_id: int, shown: Any) -> dict[str, Any]:
+def _annotation(number: int, image_id: int, shown: SceneObject) -> dict[str, Any]:
     x1, y1, x2, y2 = shown.box
     return {
         "id": number,

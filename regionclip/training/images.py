@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regionclip.images import ResizeConfig, normalize, read_image, resize
-from regionclip.training.grouped import Grouped
+from regionclip.grouped import Grouped
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from regionclip.losses import (
 )
 from regionclip.prompts import encode_texts
 from regionclip.region_encoder import RegionEncoder, freeze, whole_image_boxes
-from regionclip.training.grouped import Grouped
+from regionclip.grouped import Grouped
 from regionclip.training.images import ImageBatch, ImageFiles, TrainingImages
 from regionclip.training.loop import run_steps
 from regionclip.training.order import batch_indices, rank_slice, step_rng
@@ -158,7 +158,7 @@ class _Student:
         self.concepts = functional.normalize(arguments.concept_embeddings.float(), dim=-1).to(self.device)
         self.texts = _text_features(arguments, self.device) if self.config.losses.image_text else torch.empty(0)
         encoder = RegionEncoder(arguments.clip.visual).train()
-        self.encoder = encoder.to(self.device, memory_format=torch.channels_last)
+        self.encoder = encoder.to(self.device).to(memory_format=torch.channels_last)
         freeze(self.encoder, self.config.freeze_until)
 
     def losses(self, indices: NDArray[np.int64], share: slice, rng: np.random.Generator) -> dict[str, Tensor]:

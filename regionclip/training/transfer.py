@@ -17,7 +17,7 @@ from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
 from regionclip.open_vocabulary import OpenVocabularyHead
 from regionclip.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder, freeze
-from regionclip.training.grouped import Grouped
+from regionclip.grouped import Grouped
 from regionclip.training.images import ImageBatch, ImageFiles, TrainingImages
 from regionclip.training.loop import run_steps
 from regionclip.training.order import batch_indices, rank_slice, step_rng
@@ -82,7 +82,7 @@ def transfer(session: Session, arguments: TransferArguments) -> dict[str, Tensor
     """Train the detector and return its state; ValueError when no image has a box of a base class."""
     config = arguments.config
     check_transfer(arguments)
-    detector = build_detector(arguments).train().to(session.device, memory_format=torch.channels_last)
+    detector = build_detector(arguments).train().to(session.device).to(memory_format=torch.channels_last)
     freeze(detector.encoder, config.freeze_until)
     images = TrainingImages(arguments.images, config.resize)
     share = rank_slice(config.batch_size, session.rank, session.world_size)

@@ -23,11 +23,10 @@ def images(*shape: int) -> Tensor:
 
 def roi_align_oracle(feature_map: Tensor, box: list[float], size: int, scale: float) -> Tensor:
     """RoIAlign of one box on [C, H, W] with adaptive sampling, one sample at a time."""
-    channels, height, width = feature_map.shape
     x1, y1, x2, y2 = (side * scale - 0.5 for side in box)
     bin_width, bin_height = (x2 - x1) / size, (y2 - y1) / size
     columns, rows = math.ceil(bin_width), math.ceil(bin_height)
-    pooled = torch.zeros(channels, size, size, dtype=feature_map.dtype)
+    pooled = torch.zeros(len(feature_map), size, size, dtype=feature_map.dtype)
     for row in range(size):
         for column in range(size):
             for i in range(rows):
@@ -145,7 +144,7 @@ def test_a_vision_transformer_is_refused_by_name() -> None:
     vit = open_clip.model._build_vision_tower(
         8, {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16, "head_width": 64}
     )
-    with pytest.raises(ValueError, match="ModifiedResNet, got VisionTransformer; .*RN50-quickgelu"):
+    with pytest.raises(ValueError, match=r"ModifiedResNet, got VisionTransformer; .*RN50-quickgelu"):
         RegionEncoder(vit)
 
 

@@ -60,6 +60,17 @@ def grouped_rows(
     return Grouped(offsets, {name: values[order] for name, values in columns.items()})
 
 
+def list_column(values: NDArray[Any], counts: Sequence[int] | NDArray[np.int64], inner: pa.DataType) -> pa.ListArray:
+    """Rows [R] or [R, C] as a list column, the first `counts[0]` rows in the first list; `inner`: type of one row."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    rows = pa.array(flat, inner if values.ndim == 1 else inner.value_type)
+    if pa.types.is_fixed_size_list(inner):
+        rows = pa.FixedSizeListArray.from_arrays(rows, type=inner)
+    elif values.ndim == 2:
+        rows = pa.ListArray.from_arrays(np.arange(len(values) + 1, dtype=np.int32) * values.shape[1], rows)
+    return pa.ListArray.from_arrays(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), rows)
+
+
 def _flat(column: pa.ChunkedArray, num_rows: int) -> NDArray[Any]:
     values = column.combine_chunks()
     if isinstance(values, pa.ChunkedArray):

@@ -1,0 +1,112 @@
+"""One writer an artifact: a lock file that names its owner, with a heartbeat for owners on other machines."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.contract import Artifact
+from stages.storage import Folder
+
+BEAT_SECONDS = 15.0
+STALE_SECONDS = 120.0
+LOCKS = ".locks"
+
+
+@contextmanager
+def locked(store: Folder, artifact: Artifact) -> Iterator[Callable[[], None]]:
+    """Hold the right to write an artifact; yields a check that it is still held.
+
+    A lock whose owner is dead (no such process on this machine, or no heartbeat from another one for two
+    minutes) is taken over. Raises ValueError naming a living owner. On a local store the decision is atomic;
+    on a remote one two processes that start within the same instant may both believe they hold it.
+    """
+    folder, name = store.child(LOCKS), f"{artifact.kind}-{artifact.key}.json"
+    owner = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _process_start(os.getpid()),
+        "token": secrets.token_hex(8),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    }
+
+    def beat() -> None:
+        folder.write(name, json.dumps({**owner, "beat": time.time()}).encode(), durable=False)
+
+    def check() -> None:
+        if _read(folder, name).get("token") != owner["token"]:
+            raise ValueError(f"{artifact.kind}/{artifact.key}: the lock was taken over by another process; run again")
+
+    def keep_beating() -> None:
+        while not released.wait(BEAT_SECONDS):
+            if _read(folder, name).get("token") == owner["token"]:
+                beat()
+
+    with _guard(folder):
+        holder = _read(folder, name)
+        if holder and _is_alive(holder):
+            raise ValueError(
+                f"{artifact.kind}/{artifact.key} is being made by process {holder['pid']} on {holder['host']} since "
+                f"{holder['since']}; wait for it, or stop it and run again"
+            )
+        beat()
+    check()
+    released = threading.Event()
+    thread = threading.Thread(target=keep_beating, daemon=True)
+    thread.start()
+    try:
+        yield check
+    finally:
+        released.set()
+        thread.join()
+        if _read(folder, name).get("token") == owner["token"]:
+            folder.delete(name)
+
+
+def _read(folder: Folder, name: str) -> dict[str, Any]:
+    if not folder.exists(name):
+        return {}
+    holder: dict[str, Any] = json.loads(folder.read(name))
+    return holder
+
+
+def _is_alive(holder: dict[str, Any]) -> bool:
+    if holder["host"] != socket.gethostname():
+        return bool(time.time() - holder["beat"] < STALE_SECONDS)
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return _process_start(holder["pid"]) == holder["started"]
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process began, in clock ticks since boot, so that a reused process id is told apart; None where unknown."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
+@contextmanager
+def _guard(folder: Folder) -> Iterator[None]:
+    """Let one process of this machine at a time read and replace lock files."""
+    if not folder.is_local:
+        yield
+        return
+    path = Path(folder.uri)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".guard").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

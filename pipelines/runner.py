@@ -1,0 +1,298 @@
+"""Running stages: reuse what is made, make the rest under a lock, and commit it with a manifest written last."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+from rich.console import Console
+from rich.table import Table
+
+import stages
+from pipelines.lock import locked
+from pipelines.progress import Display
+from pipelines.store import artifact_of
+from stages.contract import MANIFEST, WORK, Artifact, Resources, Result, Stage
+from stages.parts import REJECTED
+from stages.ray_session import use_address
+from stages.storage import Folder
+
+Status = Literal["finished", "failed", "killed"]
+
+
+class StageRun(Protocol):
+    """The tracker's record of one running stage."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def end(self, status: Status, manifest: Mapping[str, Any] | None) -> None:
+        """Close the record; the manifest is None unless the stage finished."""
+        ...
+
+
+class Tracker(Protocol):
+    """What a pipeline tells of its run while it goes."""
+
+    def begin(
+        self, stage: Stage, artifact: Artifact, config: Mapping[str, Any], inputs: Mapping[str, Artifact]
+    ) -> StageRun: ...
+
+    def reuse(self, stage: Stage, artifact: Artifact, manifest: Mapping[str, Any]) -> None: ...
+
+    def close(self, status: Status) -> None: ...
+
+
+class NoTracker:
+    """A tracker, and a stage's record, that keeps nothing."""
+
+    def begin(
+        self, stage: Stage, artifact: Artifact, config: Mapping[str, Any], inputs: Mapping[str, Artifact]
+    ) -> NoTracker:
+        return self
+
+    def reuse(self, stage: Stage, artifact: Artifact, manifest: Mapping[str, Any]) -> None:
+        pass
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        pass
+
+    def end(self, status: Status, manifest: Mapping[str, Any] | None) -> None:
+        pass
+
+    def close(self, status: Status) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of a dry run."""
+
+    stage: str
+    artifact: Artifact
+    action: Literal["run", "reuse"]
+
+
+class Runner:
+    """Calls stages for a pipeline: `run(STAGE, config, input=artifact, ...) -> Artifact`, inside a `with` block.
+
+    resources: by stage name; `default` for the others. dry_run: plan only; nothing is run or written, and the
+    plan is printed at the end of the block.
+    """
+
+    def __init__(
+        self,
+        store: Folder,
+        tracker: Tracker | None = None,
+        resources: Mapping[str, Resources] | None = None,
+        default: Resources | None = None,
+        dry_run: bool = False,
+        ray_address: str | None = None,
+        console: Console | None = None,
+    ) -> None:
+        self.store, self.dry_run = store, dry_run
+        self.plan: list[Planned] = []
+        self._tracker: Tracker = tracker or NoTracker()
+        self._resources, self._default = dict(resources or {}), default or Resources()
+        self._console = console or Console()
+        self._display = Display(self._console)
+        self._done: set[Artifact] = set()
+        use_address(ray_address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tracker.close(_status(error))
+        if self.dry_run and error is None:
+            self._print_plan()
+
+    def __call__(self, stage: Stage, config: Any, **inputs: Artifact | None) -> Artifact:
+        """The artifact of a stage: the one in the store, or a new one.
+
+        Raises ValueError for inputs that do not fit, for an artifact that another process is making, and
+        whatever the stage raises; an artifact that was not finished does not exist for readers.
+        """
+        artifact = artifact_of(self.store, stage.output, stage.key(config, inputs))
+        if artifact in self._done:
+            return artifact
+        values = _plain(asdict(config))
+        if self.dry_run:
+            action: Literal["run", "reuse"] = "reuse" if _is_current(artifact, values) else "run"
+            self.plan.append(Planned(stage.name, artifact, action))
+        elif _is_current(artifact, values):
+            self._reuse(stage, artifact)
+        else:
+            with locked(self.store, artifact) as check_lock:
+                if _is_current(artifact, values):
+                    self._reuse(stage, artifact)
+                else:
+                    given = {name: value for name, value in inputs.items() if value is not None}
+                    self._make(stage, artifact, config, values, given, check_lock)
+        self._done.add(artifact)
+        return artifact
+
+    def _reuse(self, stage: Stage, artifact: Artifact) -> None:
+        manifest = artifact.manifest
+        self._tracker.reuse(stage, artifact, manifest)
+        self._display.done(stage.name, artifact.key, "reused", tuple(manifest["marks"]))
+
+    def _make(
+        self,
+        stage: Stage,
+        artifact: Artifact,
+        config: Any,
+        values: Mapping[str, Any],
+        inputs: Mapping[str, Artifact],
+        check_lock: Any,
+    ) -> None:
+        if not stage.resumable and not artifact.folder.exists(MANIFEST):
+            artifact.folder.clear()
+        started = datetime.now(UTC)
+        record = self._tracker.begin(stage, artifact, values, inputs)
+        context = _Context(artifact.folder, self._resources.get(stage.name, self._default), record, self._display)
+        self._display.start(stage.name)
+        manifest: dict[str, Any] | None = None
+        status: Status = "finished"
+        try:
+            result = stage.run(context, config, **inputs)
+            artifact.folder.child(WORK).clear()
+            manifest = _manifest(stage, artifact, values, inputs, result, started)
+            check_lock()
+            artifact.folder.write(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        except BaseException as error:
+            status = _status(error)
+            raise
+        finally:
+            self._display.stop()
+            record.end(status, manifest if status == "finished" else None)
+        self._display.done(stage.name, artifact.key, _outcome(manifest), tuple(manifest["marks"]))
+
+    def _print_plan(self) -> None:
+        table = Table("stage", "kind", "key", "action")
+        for step in self.plan:
+            table.add_row(step.stage, step.artifact.kind, step.artifact.key, step.action)
+        self._console.print(table)
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What a stage is lent; see `stages.contract.Context`."""
+
+    folder: Folder
+    resources: Resources
+    record: StageRun
+    display: Display
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self.record.log(metrics, step)
+        self.display.metrics(metrics, step)
+
+    def advance(self, done: int, total: int, unit: str) -> None:
+        self.display.advance(done, total, unit)
+
+
+def _is_current(artifact: Artifact, values: Mapping[str, Any]) -> bool:
+    """Whether the artifact is finished and was made with these very values.
+
+    The values can differ under one key only for a source, whose key holds its content and not its place: then
+    the source is read again, so that its manifest points to the files where they are now.
+    """
+    return artifact.folder.exists(MANIFEST) and bool(artifact.manifest["config"] == values)
+
+
+def _manifest(
+    stage: Stage,
+    artifact: Artifact,
+    values: Mapping[str, Any],
+    inputs: Mapping[str, Artifact],
+    result: Result,
+    started: datetime,
+) -> dict[str, Any]:
+    inherited = {mark for given in inputs.values() for mark in given.manifest["marks"]}
+    if artifact.folder.is_local:
+        os.sync()  # files written without durability must not be younger than the manifest
+    ended = datetime.now(UTC)
+    return {
+        "stage": stage.name,
+        "version": stage.version,
+        "kind": artifact.kind,
+        "key": artifact.key,
+        "config": values,
+        "inputs": {name: {"kind": given.kind, "key": given.key} for name, given in inputs.items()},
+        "files": {name: _file(artifact.folder, name) for name in artifact.folder.names() if name != MANIFEST},
+        "metrics": {name: float(value) for name, value in result.metrics.items()},
+        "external": dict(result.external),
+        "marks": sorted(inherited | set(result.marks)),
+        "git": _git_revision(),
+        "package": _package_version(),
+        "started": started.isoformat(timespec="milliseconds"),
+        "ended": ended.isoformat(timespec="milliseconds"),
+        "seconds": round((ended - started).total_seconds(), 3),
+    }
+
+
+def _file(folder: Folder, name: str) -> dict[str, Any]:
+    sha256, size = folder.checksum(name)
+    facts: dict[str, Any] = {"sha256": sha256, "bytes": size}
+    if name.endswith(".parquet"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        where = folder.path(name) if folder.is_local else pa.BufferReader(folder.read(name))
+        facts["rows"] = pq.read_metadata(where).num_rows
+    return facts
+
+
+def _outcome(manifest: Mapping[str, Any]) -> str:
+    rows = {name: facts["rows"] for name, facts in manifest["files"].items() if "rows" in facts}
+    rejected = sum(count for name, count in rows.items() if name.startswith(REJECTED))
+    kept = sum(rows.values()) - rejected
+    parts = [f"{manifest['seconds']:.1f} s"]
+    parts += [f"{kept:,} rows"] if rows else []
+    parts += [f"{rejected:,} rejected"] if rejected else []
+    return "  ".join(parts)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as they read back from JSON: tuples as lists, paths as strings."""
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
+def _status(error: BaseException | None) -> Status:
+    if error is None:
+        return "finished"
+    return "failed" if isinstance(error, Exception) else "killed"
+
+
+@functools.cache
+def _git_revision() -> str | None:
+    """The commit of a checkout this package runs from, with '-dirty' where files differ; None for an installed one."""
+    folder = Path(stages.__file__).parent
+    try:
+        subprocess.run(
+            ["git", "-C", folder, "ls-files", "--error-unmatch", "contract.py"], capture_output=True, check=True
+        )
+        command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@functools.cache
+def _package_version() -> str | None:
+    try:
+        return importlib.metadata.version("rgc")
+    except importlib.metadata.PackageNotFoundError:
+        return None

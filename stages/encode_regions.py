@@ -1,0 +1,144 @@
+"""Images + proposals -> teacher features of regions: the expensive pass, done once for any vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from regionclip import schemas
+from regionclip.clip_models import load_clip
+from regionclip.grouped import Grouped, grouped_lists, list_column
+from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
+from regionclip.loading import ImageRecord, load_batches
+from regionclip.region_encoder import RegionEncoder
+from stages.contract import Artifact, Context, Result, Stage
+from stages.parts import REJECTED, process_parts, read_table
+from stages.rows import RowReader, RowRef, row_refs
+from stages.storage import Folder
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """num_regions: proposals kept of an image, by objectness. part_size: images of one part."""
+
+    num_regions: int = 100
+    resize: ResizeConfig = field(default_factory=lambda: ResizeConfig(rule="pretraining"))
+    max_rejected_fraction: float = 0.01
+    part_size: int = 256
+
+
+@dataclass(frozen=True)
+class ProposedImage:
+    """An image and where its proposals stand."""
+
+    record: ImageRecord
+    proposals: RowRef
+
+
+class RegionEncoding:
+    """Encodes the regions of one part; rows of `schemas.regions`, boxes in original pixels."""
+
+    def __init__(
+        self, config: EncodeConfig, images: Folder, proposals: Folder, clip: Folder, batch_size: int, device: str
+    ) -> None:
+        self._config, self._images, self._batch_size, self._device = config, images, batch_size, device
+        encoder = RegionEncoder(load_clip(clip.local()).visual).eval()
+        self._encoder = encoder.to(device).to(memory_format=torch.channels_last)
+        self._proposals = RowReader(proposals, ["boxes", "objectness"])
+
+    def __call__(self, items: Sequence[ProposedImage]) -> dict[str, pa.Table]:
+        table = self._proposals.take([item.proposals for item in items])
+        proposals = best_proposals(grouped_lists(table, ["boxes", "objectness"]), self._config.num_regions)
+        boxes = torch.split(torch.from_numpy(proposals["boxes"]), np.diff(proposals.offsets).tolist())
+        records = [item.record for item in items]
+        rejected: list[tuple[str, str]] = []
+        features: dict[int, torch.Tensor] = {}
+        for batch in load_batches(
+            self._images.read,
+            records,
+            self._config.resize,
+            self._batch_size,
+            lambda item, reason: rejected.append((item, reason)),
+        ):
+            placed = [(boxes[position] * batch.scale).to(self._device) for position in batch.positions]
+            with torch.inference_mode():
+                pixels = batch.normalized(CLIP_MEAN, CLIP_STD, self._device)
+                encoded = self._encoder.region_features(pixels, placed).half().cpu()
+            features |= zip(batch.positions, torch.split(encoded, [len(each) for each in placed]), strict=True)
+        regions = regions_table(records, proposals, features, self._encoder.width)
+        return {"regions": regions, REJECTED: schemas.rejected_table(rejected)}
+
+
+def best_proposals(proposals: Grouped, most: int) -> Grouped:
+    """The `most` proposals of each image with the highest objectness, best first; equal ones in stored order."""
+    owner = np.repeat(np.arange(len(proposals)), np.diff(proposals.offsets))
+    order = np.lexsort((-proposals["objectness"], owner))
+    rank = np.arange(len(owner)) - proposals.offsets[owner]
+    chosen = order[rank < most]
+    counts = np.minimum(np.diff(proposals.offsets), most)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return Grouped(offsets, {name: values[chosen] for name, values in proposals.columns.items()})
+
+
+def regions_table(
+    records: Sequence[ImageRecord], proposals: Grouped, features: dict[int, torch.Tensor], width: int
+) -> pa.Table:
+    """One row (`schemas.regions`) for each image that has features."""
+    positions = np.array(sorted(features), dtype=np.int64)
+    rows, _ = proposals.rows(positions)
+    counts = proposals.counts(positions)
+    flat = torch.cat([torch.empty(0, width, dtype=torch.float16), *(features[each] for each in positions.tolist())])
+    columns = [
+        pa.array([records[each].image_id for each in positions.tolist()], pa.int64()),
+        pa.array([records[each].width for each in positions.tolist()], pa.int32()),
+        pa.array([records[each].height for each in positions.tolist()], pa.int32()),
+        list_column(proposals["boxes"][rows], counts, schemas.BOX),
+        list_column(proposals["objectness"][rows], counts, pa.float32()),
+        list_column(flat.numpy(), counts, pa.list_(pa.float16(), width)),
+    ]
+    return pa.Table.from_arrays(columns, schema=schemas.regions(width))
+
+
+def encode_regions(
+    context: Context, config: EncodeConfig, images: Artifact, proposals: Artifact, clip: Artifact
+) -> Result:
+    """Write `regions-*.parquet`: boxes, objectness and the teacher's features of each image's best proposals."""
+    refs, table = row_refs(proposals, "proposals", ["image_id", "width", "height"])
+    listed = read_table(images, "images", ["image_id", "file_name"])
+    names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
+    rows = table.to_pylist()
+    unknown = [row["image_id"] for row in rows if row["image_id"] not in names]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} images with proposals are not listed, first is {unknown[0]}; propose regions anew"
+        )
+    items = [
+        ProposedImage(ImageRecord(file_name=names[row["image_id"]], **row), ref)
+        for row, ref in zip(rows, refs, strict=True)
+    ]
+    arguments = {
+        "config": config,
+        "images": Folder(images.manifest["external"]["images"]),
+        "proposals": proposals.folder,
+        "clip": clip.folder,
+        "batch_size": context.resources.batch_size,
+        "device": "cuda" if context.resources.num_gpus > 0 else "cpu",
+    }
+    summary = process_parts(
+        context, items, config.part_size, RegionEncoding, arguments, ("regions",), config.max_rejected_fraction
+    )
+    return Result(metrics=summary.metrics)
+
+
+STAGE = Stage(
+    name="encode_regions",
+    version=1,
+    inputs={"images": ("images",), "proposals": ("proposals",), "clip": ("clip", "region_encoder")},
+    output="regions",
+    run=encode_regions,
+    resumable=True,
+)

@@ -1,0 +1,115 @@
+"""Region labels + images + captions -> a region encoder: the student of region-level pretraining."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from regionclip.clip_models import clip_width, load_clip, save_clip
+from regionclip.embeddings import check_width, load_embeddings, order_sha256
+from regionclip.grouped import Grouped, grouped_lists, grouped_rows
+from regionclip.training.images import ImageFiles
+from regionclip.training.pretrain import PretrainArguments, PretrainConfig, check_pretrain
+from regionclip.training.pretrain import pretrain as train
+from regionclip.training.session import Session
+from stages.contract import Artifact, Context, Result, Stage
+from stages.parts import read_table
+from stages.storage import Folder
+from stages.training import fit
+
+
+def pretrain(
+    context: Context,
+    config: PretrainConfig,
+    clip: Artifact,
+    region_labels: Artifact,
+    embeddings: Artifact,
+    images: Artifact,
+    captions: Artifact | None = None,
+) -> Result:
+    """Write the student as a whole CLIP: its trained image tower beside the frozen text tower."""
+    model = load_clip(clip.folder.local())
+    description = json.loads(clip.folder.read("clip.json"))
+    concepts, table = load_embeddings(embeddings.folder.local())
+    check_width(table, clip_width(model), f"embeddings {embeddings.key}")
+    _check_pool(region_labels, concepts)
+    labels = read_table(region_labels, "region_labels")
+    image_ids = labels["image_id"].to_numpy()
+    texts, by_image = _captions(captions, image_ids)
+    arguments = PretrainArguments(
+        config=config,
+        clip=model,
+        concept_embeddings=table,
+        images=image_files(images, image_ids),
+        regions=grouped_lists(labels, ["boxes", "concept_ids", "log_probabilities", "keep"]),
+        captions=by_image,
+        texts=texts,
+    )
+    check_pretrain(arguments)
+    state = fit(context, _loop, {"arguments": arguments})
+    visual = {name.removeprefix("visual."): value for name, value in state["model"].items()}
+    model.visual.load_state_dict(visual)
+    provenance = {**description.get("provenance", {}), "trained_by": "pretrain", "num_steps": config.num_steps}
+    with context.folder.staging() as folder:
+        save_clip(model, description["model"], folder, provenance=provenance)
+    return Result(metrics={"num_images": len(image_ids), "num_kept_regions": int(arguments.regions["keep"].sum())})
+
+
+def image_files(images: Artifact, image_ids: np.ndarray[Any, np.dtype[np.int64]]) -> ImageFiles:
+    """The files of these images, in their order."""
+    listed = read_table(images, "images", ["image_id", "file_name"])
+    names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
+    unknown = [image_id for image_id in image_ids.tolist() if image_id not in names]
+    if unknown:
+        raise ValueError(f"{len(unknown)} labelled images are not listed, first is {unknown[0]}; give the same images")
+    return ImageFiles([names[image_id] for image_id in image_ids.tolist()], _folder(images).read)
+
+
+def _folder(images: Artifact) -> Folder:
+    return Folder(images.manifest["external"]["images"])
+
+
+def _check_pool(region_labels: Artifact, concepts: list[str]) -> None:
+    labelled = json.loads(region_labels.folder.read("concepts.json"))
+    if labelled["order_sha256"] != order_sha256(concepts):
+        raise ValueError(
+            f"region labels {region_labels.key} were made with {len(labelled['concepts'])} concepts of another list or "
+            f"order than the {len(concepts)} embedded ones; label the regions with this pool"
+        )
+
+
+def _captions(
+    captions: Artifact | None, image_ids: np.ndarray[Any, np.dtype[np.int64]]
+) -> tuple[list[str], Grouped]:
+    """All captions, and of each image the rows of its own."""
+    if captions is None:
+        return [], grouped_rows(np.empty(0, np.int64), image_ids, {"index": np.empty(0, np.int64)})
+    table = read_table(captions, "captions", ["image_id", "caption"])
+    table = table.filter(pa.compute.is_valid(table["image_id"]))
+    index = {"index": np.arange(len(table), dtype=np.int64)}
+    return table["caption"].to_pylist(), grouped_rows(table["image_id"].to_numpy(), image_ids, index)
+
+
+def _loop(session: Session, arguments: Mapping[str, Any]) -> None:
+    train(session, arguments["arguments"])
+
+
+STAGE = Stage(
+    name="pretrain",
+    version=1,
+    inputs={
+        "clip": ("clip", "region_encoder"),
+        "region_labels": ("region_labels",),
+        "embeddings": ("embeddings",),
+        "images": ("images",),
+        "captions": ("captions",),
+    },
+    output="region_encoder",
+    run=pretrain,
+    optional=frozenset({"captions"}),
+    resumable=True,
+)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from regionclip.matching import confident, cosine_logits, match
+
+
+def features(rows: int, width: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def match_oracle(regions: Tensor, concepts: Tensor, temperature: float, log_prior: Tensor | None) -> Tensor:
+    rows = []
+    for i, region in enumerate(regions.tolist()):
+        logits = []
+        for j, concept in enumerate(concepts.tolist()):
+            dot = sum(a * b for a, b in zip(region, concept, strict=True))
+            cosine = dot / math.sqrt(sum(a * a for a in region)) / math.sqrt(sum(b * b for b in concept))
+            logits.append(cosine / temperature + (0.0 if log_prior is None else float(log_prior[i, j])))
+        largest = max(logits)
+        log_sum = largest + math.log(sum(math.exp(logit - largest) for logit in logits))
+        rows.append([logit - log_sum for logit in logits])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("with_prior", [False, True])
+def test_match_is_the_log_softmax_of_cosines_and_prior(with_prior: bool) -> None:
+    regions, concepts = features(4), 7 * features(5, seed=1)
+    prior = features(4, 5, seed=2) if with_prior else None
+    if prior is not None:
+        prior[0, 1] = prior[2, 4] = -math.inf
+    expected = match_oracle(regions, concepts, 0.01, prior)
+    torch.testing.assert_close(match(regions, concepts, 0.01, prior), expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(scale=st.floats(1e-3, 1e3), temperature=st.floats(1e-3, 10), seed=st.integers(0, 1000))
+def test_probabilities_sum_to_one_and_ignore_the_length_of_both_sides(
+    scale: float, temperature: float, seed: int
+) -> None:
+    regions, concepts = features(3, seed=seed), features(4, seed=seed + 1)
+    matched = match(regions, concepts, temperature)
+    torch.testing.assert_close(matched.exp().sum(dim=-1), torch.ones(3, dtype=torch.float64))
+    torch.testing.assert_close(match(scale * regions, concepts / scale, temperature), matched, rtol=1e-6, atol=1e-6)
+
+
+def test_a_prior_excludes_and_weights_concepts() -> None:
+    regions, concepts = features(2), features(3, seed=1)
+    prior = torch.zeros(2, 3)
+    prior[0, 0] = -torch.inf
+    prior[1, 2] = math.log(5)
+    plain, weighted = match(regions, concepts, 0.5), match(regions, concepts, 0.5, prior)
+    assert weighted[0, 0] == -torch.inf
+    torch.testing.assert_close(weighted[0, 1:].exp(), plain[0, 1:].exp() / plain[0, 1:].exp().sum())
+    odds = (weighted[1, 2] - weighted[1, 0]).exp() / (plain[1, 2] - plain[1, 0]).exp()
+    assert float(odds) == pytest.approx(5)
+
+
+def test_a_prior_of_one_row_serves_all_regions_and_a_constant_changes_nothing() -> None:
+    regions, concepts = features(3), features(4, seed=1)
+    torch.testing.assert_close(match(regions, concepts, 0.1, torch.full((4,), 3.0)), match(regions, concepts, 0.1))
+
+
+def test_a_row_without_any_possible_concept_is_refused() -> None:
+    prior = torch.zeros(3, 2)
+    prior[1:] = -torch.inf
+    with pytest.raises(ValueError, match="excludes every concept for 2 regions, first is row 1"):
+        match(features(3), features(2, seed=1), 0.01, prior)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_prior_of_nan_or_plus_infinity_is_refused(bad: float) -> None:
+    with pytest.raises(ValueError, match=r"NaN or \+inf"):
+        match(features(1), features(2), 0.01, torch.tensor([[0.0, bad]]))
+
+
+def test_empty_pools_and_temperatures_of_zero_are_refused_but_no_regions_are_fine() -> None:
+    assert match(features(0), features(2), 0.01, torch.zeros(0, 2)).shape == (0, 2)
+    with pytest.raises(ValueError, match="concept pool is empty"):
+        match(features(2), features(0), 0.01)
+    with pytest.raises(ValueError, match=r"temperature 0\.0 must be positive"):
+        match(features(2), features(2), 0.0)
+
+
+def test_extreme_logits_stay_finite_and_a_zero_vector_is_indifferent() -> None:
+    matched = match(torch.eye(2), torch.stack([torch.ones(2), -torch.ones(2)]), 1e-6)
+    assert matched.isfinite().all()
+    torch.testing.assert_close(match(torch.zeros(1, 2), torch.eye(2), 0.01).exp(), torch.full((1, 2), 0.5))
+
+
+def test_half_precision_features_and_autocast_do_not_lower_the_precision_of_cosines() -> None:
+    regions, concepts = features(5, 64, dtype=torch.float32).half(), features(7, 64, 1, torch.float32)
+    exact = cosine_logits(regions.double(), concepts.double(), 0.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = cosine_logits(regions, concepts, 0.01)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.double(), exact, rtol=1e-4, atol=1e-3)
+
+
+def test_confident_means_strictly_above_the_threshold() -> None:
+    scores = torch.tensor([0.05, 0.1, 0.2])
+    assert confident(scores, 0.1, keep_all_if_none=True).tolist() == [False, False, True]
+    assert confident(scores, 0.3, keep_all_if_none=False).tolist() == [False] * 3
+    assert confident(scores, 0.3, keep_all_if_none=True).tolist() == [True] * 3
+    assert confident(scores[:0], 0.3, keep_all_if_none=True).shape == (0,)
