@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
@@ -37,7 +37,9 @@ def load(kind: type[T], source: str, overrides: Sequence[str] = ()) -> T:
             raise ValueError(f"--set {text}: give KEY=VALUE, such as --set labels.threshold=0.2")
     try:
         merged = OmegaConf.merge(values, OmegaConf.from_dotlist(list(overrides)))
-        plain = OmegaConf.to_container(merged, resolve=True)
+        plain = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ValueError(f"{source} leaves '{error.full_key}' to you; pass --set {error.full_key}=VALUE") from error
     except OmegaConfBaseException as error:
         raise ValueError(f"{source}: {error}") from error
     _reject_unknown(kind, plain, "")

@@ -88,11 +88,11 @@ def _is_alive(holder: dict[str, Any]) -> bool:
         return False
     except PermissionError:
         pass
-    return _process_start(holder["pid"]) == holder["started"]
+    return bool(_process_start(holder["pid"]) == holder["started"])
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process began, in clock ticks since boot, so that a reused process id is told apart; None where unknown."""
+    """When a process began, in clock ticks since boot, to tell a reused process id apart; None where unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 LINE_SECONDS = 5.0
 
@@ -19,7 +19,7 @@ class Display:
         self._name, self._latest = "", ""
         self._shown = 0.0
         self._bar: Progress | None = None
-        self._task = -1
+        self._task = TaskID(0)
 
     def start(self, name: str) -> None:
         """Begin to show a stage."""

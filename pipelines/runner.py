@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import json
-import os
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from rich.console import Console
 from rich.table import Table
 
-import stages
 from pipelines.lock import locked
+from pipelines.manifest import make_manifest, outcome
 from pipelines.progress import Display
 from pipelines.store import artifact_of
-from stages.contract import MANIFEST, WORK, Artifact, Resources, Result, Stage
-from stages.parts import REJECTED
+from stages.contract import MANIFEST, WORK, Artifact, Resources, Stage
 from stages.ray_session import use_address
 from stages.storage import Folder
 
@@ -154,7 +148,7 @@ class Runner:
         config: Any,
         values: Mapping[str, Any],
         inputs: Mapping[str, Artifact],
-        check_lock: Any,
+        check_lock: Callable[[], None],
     ) -> None:
         if not stage.resumable and not artifact.folder.exists(MANIFEST):
             artifact.folder.clear()
@@ -166,17 +160,17 @@ class Runner:
         status: Status = "finished"
         try:
             result = stage.run(context, config, **inputs)
-            artifact.folder.child(WORK).clear()
-            manifest = _manifest(stage, artifact, values, inputs, result, started)
+            manifest = make_manifest(stage, artifact, values, inputs, result, started)
             check_lock()
             artifact.folder.write(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
+            artifact.folder.child(WORK).clear()
         except BaseException as error:
             status = _status(error)
             raise
         finally:
             self._display.stop()
             record.end(status, manifest if status == "finished" else None)
-        self._display.done(stage.name, artifact.key, _outcome(manifest), tuple(manifest["marks"]))
+        self._display.done(stage.name, artifact.key, outcome(manifest), tuple(manifest["marks"]))
 
     def _print_plan(self) -> None:
         table = Table("stage", "kind", "key", "action")
@@ -211,59 +205,6 @@ def _is_current(artifact: Artifact, values: Mapping[str, Any]) -> bool:
     return artifact.folder.exists(MANIFEST) and bool(artifact.manifest["config"] == values)
 
 
-def _manifest(
-    stage: Stage,
-    artifact: Artifact,
-    values: Mapping[str, Any],
-    inputs: Mapping[str, Artifact],
-    result: Result,
-    started: datetime,
-) -> dict[str, Any]:
-    inherited = {mark for given in inputs.values() for mark in given.manifest["marks"]}
-    if artifact.folder.is_local:
-        os.sync()  # files written without durability must not be younger than the manifest
-    ended = datetime.now(UTC)
-    return {
-        "stage": stage.name,
-        "version": stage.version,
-        "kind": artifact.kind,
-        "key": artifact.key,
-        "config": values,
-        "inputs": {name: {"kind": given.kind, "key": given.key} for name, given in inputs.items()},
-        "files": {name: _file(artifact.folder, name) for name in artifact.folder.names() if name != MANIFEST},
-        "metrics": {name: float(value) for name, value in result.metrics.items()},
-        "external": dict(result.external),
-        "marks": sorted(inherited | set(result.marks)),
-        "git": _git_revision(),
-        "package": _package_version(),
-        "started": started.isoformat(timespec="milliseconds"),
-        "ended": ended.isoformat(timespec="milliseconds"),
-        "seconds": round((ended - started).total_seconds(), 3),
-    }
-
-
-def _file(folder: Folder, name: str) -> dict[str, Any]:
-    sha256, size = folder.checksum(name)
-    facts: dict[str, Any] = {"sha256": sha256, "bytes": size}
-    if name.endswith(".parquet"):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        where = folder.path(name) if folder.is_local else pa.BufferReader(folder.read(name))
-        facts["rows"] = pq.read_metadata(where).num_rows
-    return facts
-
-
-def _outcome(manifest: Mapping[str, Any]) -> str:
-    rows = {name: facts["rows"] for name, facts in manifest["files"].items() if "rows" in facts}
-    rejected = sum(count for name, count in rows.items() if name.startswith(REJECTED))
-    kept = sum(rows.values()) - rejected
-    parts = [f"{manifest['seconds']:.1f} s"]
-    parts += [f"{kept:,} rows"] if rows else []
-    parts += [f"{rejected:,} rejected"] if rejected else []
-    return "  ".join(parts)
-
-
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as they read back from JSON: tuples as lists, paths as strings."""
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
@@ -274,25 +215,3 @@ def _status(error: BaseException | None) -> Status:
     if error is None:
         return "finished"
     return "failed" if isinstance(error, Exception) else "killed"
-
-
-@functools.cache
-def _git_revision() -> str | None:
-    """The commit of a checkout this package runs from, with '-dirty' where files differ; None for an installed one."""
-    folder = Path(stages.__file__).parent
-    try:
-        subprocess.run(
-            ["git", "-C", folder, "ls-files", "--error-unmatch", "contract.py"], capture_output=True, check=True
-        )
-        command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-@functools.cache
-def _package_version() -> str | None:
-    try:
-        return importlib.metadata.version("rgc")
-    except importlib.metadata.PackageNotFoundError:
-        return None

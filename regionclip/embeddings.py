@@ -46,7 +46,7 @@ def load_embeddings(folder: Path, width: int | None = None) -> tuple[list[str], 
     try:
         embeddings = load_file(weights)["embeddings"]
         about = json.loads(description.read_text(encoding="utf-8"))
-        concepts: list[str] = about["concepts"]
+        concepts = [str(name) for name in about["concepts"]]
         expected = about["order_sha256"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}: not readable as concept embeddings ({error}); run embed_concepts again") from error

@@ -63,7 +63,6 @@ def read_image(source: str | Path | bytes, max_pixels: int = 64_000_000) -> Imag
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             width, height = image.size
             if width * height <= max_pixels:
-                image.load()
                 return _rgb(_upright(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{name}: too large to decode: {error}") from error

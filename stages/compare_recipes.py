@@ -15,9 +15,17 @@ from PIL import Image
 
 from regionclip.images import read_image
 from regionclip.report import examples, plots
-from regionclip.report.comparison import AP50, BOX_ACCURACY, Recipe, best_recipe, comparison, label_statistics
+from regionclip.report.comparison import (
+    AP50,
+    BOX_ACCURACY,
+    LabelStatistics,
+    Recipe,
+    best_recipe,
+    comparison,
+    label_statistics,
+)
 from regionclip.report.page import ArtifactLine, Page, Picture, Plot, render
-from stages.contract import Artifact, Context, Result, Stage
+from stages.contract import MANIFEST, Artifact, Context, Result, Stage
 from stages.parts import iter_tables, read_table
 from stages.storage import Folder
 
@@ -56,7 +64,7 @@ def stage_for(names: Sequence[str]) -> Stage:
     """The stage that compares the recipes of these names.
 
     Recipe i comes in as accuracy_i (the region encoder on ground-truth boxes), detection_i (the detector) and, where
-    it has labels, labels_i. concepts is the pool of the labels, images and boxes the test split, train_images the
+    it has labels, labels_i. concepts is the pool they are from, images and boxes the test split, train_images the
     images that were labelled.
     """
     reports = {f"{what}_{index}": ("report",) for index in range(len(names)) for what in ("accuracy", "detection")}
@@ -75,9 +83,8 @@ def stage_for(names: Sequence[str]) -> Stage:
 def compare_recipes(context: Context, config: CompareConfig, **inputs: Artifact | None) -> Result:
     """Write `comparison.json`, `report.html`, and the page's plots as `plots/*.png`."""
     given = {name: artifact for name, artifact in inputs.items() if artifact is not None}
-    concepts: list[str] = read_table(given["concepts"], "concepts", ["concept"])["concept"].to_pylist()
-    recipes = [_recipe(config, index, given, concepts) for index in range(len(config.names))]
-    marks = tuple(sorted({mark for artifact in given.values() for mark in artifact.manifest.get("marks", ())}))
+    recipes = [_recipe(config, index, given) for index in range(len(config.names))]
+    marks = tuple(sorted({mark for artifact in given.values() for mark in artifact.manifest["marks"]}))
     challenger = best_recipe(recipes, excluding=config.baseline)
     shown = [config.baseline] if challenger is None else [config.baseline, challenger]
     detection = _detection_plots(recipes, shown, given)
@@ -88,10 +95,11 @@ def compare_recipes(context: Context, config: CompareConfig, **inputs: Artifact 
         baseline=config.baseline,
         control=config.control,
         marks=marks,
+        pool_size=read_table(given["concepts"], "concepts", ["concept"]).num_rows,
         detection=list(detection.values()),
         labels=list(labels.values()),
         examples=_test_examples(config, recipes, shown, given),
-        label_examples=_label_examples(config, recipes, concepts, given),
+        label_examples=_label_examples(config, recipes, given),
         lineage=lineage(given.values()),
     )
     for name, plot in {**detection, **labels}.items():
@@ -102,16 +110,25 @@ def compare_recipes(context: Context, config: CompareConfig, **inputs: Artifact 
     return Result(metrics=_flat_metrics(recipes), marks=marks)
 
 
-def _recipe(config: CompareConfig, index: int, inputs: Mapping[str, Artifact], concepts: Sequence[str]) -> Recipe:
+def _recipe(config: CompareConfig, index: int, inputs: Mapping[str, Artifact]) -> Recipe:
     labels = inputs.get(f"labels_{index}")
-    columns = ["concept_ids", "log_probabilities", "keep"]
     return Recipe(
         name=config.names[index],
         note=config.notes[index] if config.notes else "",
         departure=labels is not None and labels.manifest["config"].get("candidates", "pool") != "pool",
         metrics={**_report(inputs[f"accuracy_{index}"])["metrics"], **_report(inputs[f"detection_{index}"])["metrics"]},
-        labels=None if labels is None else label_statistics(iter_tables(labels, "region_labels", columns), concepts),
+        labels=None if labels is None else _statistics(labels),
     )
+
+
+def _statistics(labels: Artifact) -> LabelStatistics:
+    columns = ["concept_ids", "log_probabilities", "keep"]
+    return label_statistics(iter_tables(labels, "region_labels", columns), _concepts(labels))
+
+
+def _concepts(labels: Artifact) -> list[str]:
+    names: list[str] = json.loads(labels.folder.read("concepts.json"))["concepts"]
+    return names
 
 
 def _report(artifact: Artifact) -> dict[str, Any]:
@@ -168,7 +185,7 @@ def _test_examples(
     truth = truth.filter(pc.invert(truth["is_crowd"]))
     detections = {index: read_table(inputs[f"detection_{index}"], "detections") for index in shown}
     rows = {}
-    for image_id, image in _readable_images(
+    for image_id, image in readable_images(
         inputs["images"], truth["image_id"].to_pylist(), config.seed, config.num_pictures
     ):
         objects = examples.rows_of(truth, image_id)
@@ -180,7 +197,7 @@ def _test_examples(
 
 
 def _label_examples(
-    config: CompareConfig, recipes: Sequence[Recipe], concepts: Sequence[str], inputs: Mapping[str, Artifact]
+    config: CompareConfig, recipes: Sequence[Recipe], inputs: Mapping[str, Artifact]
 ) -> dict[int, list[Picture]]:
     labelled = [index for index in range(len(recipes)) if f"labels_{index}" in inputs]
     if not labelled or "train_images" not in inputs:
@@ -188,9 +205,10 @@ def _label_examples(
     ids: list[int] = []
     for part in iter_tables(inputs[f"labels_{labelled[0]}"], "region_labels", ["image_id"]):
         ids += part["image_id"].to_pylist()
-    chosen = dict(_readable_images(inputs["train_images"], ids, config.seed, max(1, config.num_pictures // 2)))
+    chosen = dict(readable_images(inputs["train_images"], ids, config.seed, max(1, config.num_pictures // 2)))
     rows: dict[int, list[Picture]] = {image_id: [] for image_id in chosen}
     for index in labelled:
+        concepts = _concepts(inputs[f"labels_{index}"])
         found = _labels_of(inputs[f"labels_{index}"], list(chosen))
         for image_id, image in chosen.items():
             picture = examples.label_picture(image, found.get(image_id), concepts, recipes[index].title)
@@ -204,7 +222,7 @@ def _labels_of(labels: Artifact, image_ids: Sequence[int]) -> dict[int, dict[str
     return {row["image_id"]: row for part in parts for row in part.to_pylist()}
 
 
-def _readable_images(images: Artifact, ids: Sequence[int], seed: int, limit: int) -> list[tuple[int, Image.Image]]:
+def readable_images(images: Artifact, ids: Sequence[int], seed: int, limit: int) -> list[tuple[int, Image.Image]]:
     """Up to `limit` of the images, drawn by the seed; those whose file cannot be read are passed over."""
     table = read_table(images, "images", ["image_id", "file_name"])
     names = dict(zip(table["image_id"].to_pylist(), table["file_name"].to_pylist(), strict=True))
@@ -227,18 +245,15 @@ def lineage(artifacts: Iterable[Artifact]) -> list[ArtifactLine]:
     def visit(artifact: Artifact) -> None:
         if artifact.key in lines:
             return
+        if not artifact.folder.exists(MANIFEST):
+            lines[artifact.key] = ArtifactLine(artifact.kind, artifact.key, "no longer in the store")
+            return
         manifest = artifact.manifest
-        inputs = {name: (given["kind"], given["key"]) for name, given in manifest["inputs"].items()}
-        for kind, key in inputs.values():
-            visit(Artifact(kind, key, artifact.folder.parent.parent.child(kind).child(key)))
-        lines[artifact.key] = ArtifactLine(
-            kind=artifact.kind,
-            key=artifact.key,
-            stage=manifest["stage"],
-            version=manifest["version"],
-            inputs=[(name, *given) for name, given in inputs.items()],
-            marks=tuple(manifest.get("marks", ())),
-        )
+        inputs = [(name, given["kind"], given["key"]) for name, given in manifest["inputs"].items()]
+        for _, kind, key in inputs:
+            visit(Artifact(kind, key, artifact.folder.parent.parent.child(f"{kind}/{key}")))
+        maker = f"{manifest['stage']} v{manifest['version']}"
+        lines[artifact.key] = ArtifactLine(artifact.kind, artifact.key, maker, inputs, manifest["marks"])
 
     for artifact in artifacts:
         visit(artifact)

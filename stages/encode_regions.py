@@ -16,8 +16,8 @@ from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
 from regionclip.loading import ImageRecord, load_batches
 from regionclip.region_encoder import RegionEncoder
 from stages.contract import Artifact, Context, Result, Stage
-from stages.parts import REJECTED, process_parts, read_table
-from stages.rows import RowReader, RowRef, row_refs
+from stages.parts import REJECTED, process_parts
+from stages.rows import RowReader, RowRef, image_files, images_folder, row_refs
 from stages.storage import Folder
 
 
@@ -108,21 +108,14 @@ def encode_regions(
 ) -> Result:
     """Write `regions-*.parquet`: boxes, objectness and the teacher's features of each image's best proposals."""
     refs, table = row_refs(proposals, "proposals", ["image_id", "width", "height"])
-    listed = read_table(images, "images", ["image_id", "file_name"])
-    names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
-    rows = table.to_pylist()
-    unknown = [row["image_id"] for row in rows if row["image_id"] not in names]
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} images with proposals are not listed, first is {unknown[0]}; propose regions anew"
-        )
+    files = image_files(images, table["image_id"].to_numpy())
     items = [
-        ProposedImage(ImageRecord(file_name=names[row["image_id"]], **row), ref)
-        for row, ref in zip(rows, refs, strict=True)
+        ProposedImage(ImageRecord(file_name=name, **row), ref)
+        for name, row, ref in zip(files.names, table.to_pylist(), refs, strict=True)
     ]
     arguments = {
         "config": config,
-        "images": Folder(images.manifest["external"]["images"]),
+        "images": images_folder(images),
         "proposals": proposals.folder,
         "clip": clip.folder,
         "batch_size": context.resources.batch_size,

@@ -71,9 +71,9 @@ def label(features: Tensor, embeddings: Tensor, config: LabelsConfig, named: Seq
     log_probabilities = match(features, embeddings, config.temperature)
     pool = log_probabilities
     if named and config.candidates != "pool":
-        inside, outside = (0.0, -math.inf) if config.candidates == "captions" else (math.log(config.caption_weight), 0.0)
-        prior = torch.full((1, len(embeddings)), outside)
-        prior[0, list(named)] = inside
+        only = config.candidates == "captions"
+        prior = torch.full((1, len(embeddings)), -math.inf if only else 0.0)
+        prior[0, list(named)] = 0.0 if only else math.log(config.caption_weight)
         log_probabilities = match(features, embeddings, config.temperature, prior)
     top = log_probabilities.topk(min(config.top_k, len(embeddings)), dim=1)
     keep = confident(top.values[:, 0].exp(), config.threshold, keep_all_if_none=False)
@@ -149,7 +149,7 @@ def _captions_by_image(config: LabelsConfig, captions: Artifact | None) -> dict[
     if config.candidates == "pool":
         return {}
     if captions is None:
-        raise ValueError(f"candidates '{config.candidates}' needs the captions of the images; give them or choose 'pool'")
+        raise ValueError(f"candidates '{config.candidates}' needs captions of the images; give them or choose 'pool'")
     by_image: dict[int, list[str]] = {}
     for row in read_table(captions, "captions", ["image_id", "caption"]).to_pylist():
         by_image.setdefault(row["image_id"], []).append(row["caption"])

@@ -93,8 +93,8 @@ def iter_tables(source: Artifact | Folder, name: str, columns: Sequence[str] | N
     Raises ValueError when the table is not there; 'rejected' may be absent.
     """
     folder = source.folder if isinstance(source, Artifact) else source
-    pattern = re.compile(re.escape(name) + r"(-\d{5,})?\.parquet")
-    files = [file for file in folder.names() if pattern.fullmatch(file)]
+    whole, parts = f"{name}.parquet", re.compile(re.escape(name) + r"-\d{5,}\.parquet")
+    files = [whole] if folder.exists(whole) else [file for file in folder.names() if parts.fullmatch(file)]
     if not files and name != REJECTED:
         raise ValueError(f"{folder.uri} holds no table '{name}'; its files are {', '.join(folder.names()) or 'none'}")
     for file in files:

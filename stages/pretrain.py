@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from regionclip.clip_models import clip_width, load_clip, save_clip
 from regionclip.embeddings import check_width, load_embeddings, order_sha256
 from regionclip.grouped import Grouped, grouped_lists, grouped_rows
-from regionclip.training.images import ImageFiles
 from regionclip.training.pretrain import PretrainArguments, PretrainConfig, check_pretrain
 from regionclip.training.pretrain import pretrain as train
 from regionclip.training.session import Session
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import read_table
-from stages.storage import Folder
+from stages.rows import image_files
 from stages.training import fit
 
 
@@ -40,37 +40,23 @@ def pretrain(
     labels = read_table(region_labels, "region_labels")
     image_ids = labels["image_id"].to_numpy()
     texts, by_image = _captions(captions, image_ids)
-    arguments = PretrainArguments(
-        config=config,
-        clip=model,
-        concept_embeddings=table,
-        images=image_files(images, image_ids),
-        regions=grouped_lists(labels, ["boxes", "concept_ids", "log_probabilities", "keep"]),
-        captions=by_image,
-        texts=texts,
-    )
-    check_pretrain(arguments)
-    state = fit(context, _loop, {"arguments": arguments})
+    arguments: dict[str, Any] = {
+        "config": config,
+        "concept_embeddings": table,
+        "images": image_files(images, image_ids),
+        "regions": grouped_lists(labels, ["boxes", "concept_ids", "log_probabilities", "keep"]),
+        "captions": by_image,
+        "texts": texts,
+    }
+    checked = PretrainArguments(clip=model, **arguments)
+    check_pretrain(checked)
+    state = fit(context, _loop, {"clip": clip.folder, **arguments})
     visual = {name.removeprefix("visual."): value for name, value in state["model"].items()}
     model.visual.load_state_dict(visual)
     provenance = {**description.get("provenance", {}), "trained_by": "pretrain", "num_steps": config.num_steps}
     with context.folder.staging() as folder:
         save_clip(model, description["model"], folder, provenance=provenance)
-    return Result(metrics={"num_images": len(image_ids), "num_kept_regions": int(arguments.regions["keep"].sum())})
-
-
-def image_files(images: Artifact, image_ids: np.ndarray[Any, np.dtype[np.int64]]) -> ImageFiles:
-    """The files of these images, in their order."""
-    listed = read_table(images, "images", ["image_id", "file_name"])
-    names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
-    unknown = [image_id for image_id in image_ids.tolist() if image_id not in names]
-    if unknown:
-        raise ValueError(f"{len(unknown)} labelled images are not listed, first is {unknown[0]}; give the same images")
-    return ImageFiles([names[image_id] for image_id in image_ids.tolist()], _folder(images).read)
-
-
-def _folder(images: Artifact) -> Folder:
-    return Folder(images.manifest["external"]["images"])
+    return Result(metrics={"num_images": len(image_ids), "num_kept_regions": int(checked.regions["keep"].sum())})
 
 
 def _check_pool(region_labels: Artifact, concepts: list[str]) -> None:
@@ -82,20 +68,18 @@ def _check_pool(region_labels: Artifact, concepts: list[str]) -> None:
         )
 
 
-def _captions(
-    captions: Artifact | None, image_ids: np.ndarray[Any, np.dtype[np.int64]]
-) -> tuple[list[str], Grouped]:
+def _captions(captions: Artifact | None, image_ids: NDArray[np.int64]) -> tuple[list[str], Grouped]:
     """All captions, and of each image the rows of its own."""
     if captions is None:
         return [], grouped_rows(np.empty(0, np.int64), image_ids, {"index": np.empty(0, np.int64)})
     table = read_table(captions, "captions", ["image_id", "caption"])
-    table = table.filter(pa.compute.is_valid(table["image_id"]))
+    table = table.filter(pc.is_valid(table["image_id"]))
     index = {"index": np.arange(len(table), dtype=np.int64)}
     return table["caption"].to_pylist(), grouped_rows(table["image_id"].to_numpy(), image_ids, index)
 
 
 def _loop(session: Session, arguments: Mapping[str, Any]) -> None:
-    train(session, arguments["arguments"])
+    train(session, PretrainArguments(**{**arguments, "clip": load_clip(arguments["clip"].local())}))
 
 
 STAGE = Stage(

@@ -26,6 +26,7 @@ from regionclip.proposer import (
 from regionclip.schemas import BOX, PROPOSALS, rejected_table
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import REJECTED, process_parts, read_table
+from stages.rows import images_folder
 from stages.storage import Folder
 
 
@@ -122,7 +123,7 @@ def propose_regions(
     records = [ImageRecord(**row) for row in read_table(images, "images").to_pylist()]
     arguments = {
         "config": config,
-        "images": Folder(images.manifest["external"]["images"]),
+        "images": images_folder(images),
         "proposer": None if proposer is None else proposer.folder,
         "batch_size": context.resources.batch_size,
         "device": "cuda" if context.resources.num_gpus > 0 else "cpu",

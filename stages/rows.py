@@ -1,4 +1,4 @@
-"""Rows of an artifact's table by reference, so that workers read large columns themselves."""
+"""Rows of an artifact's table by reference, so that workers read large columns themselves; files of listed images."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from regionclip.training.images import ImageFiles
 from stages.contract import Artifact
-from stages.parts import iter_tables
+from stages.parts import iter_tables, read_table
 from stages.storage import Folder
 
 
@@ -45,6 +48,24 @@ class RowReader:
                 self._last = part, next(iter_tables(self.folder, part, self.columns))
             pieces.append(self._last[1].take([ref.row for ref in group]))
         return pa.concat_tables(pieces).combine_chunks()
+
+
+def image_files(images: Artifact, image_ids: NDArray[np.int64]) -> ImageFiles:
+    """The files of these images, in their order; ValueError when one is not listed."""
+    listed = read_table(images, "images", ["image_id", "file_name"])
+    names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
+    unknown = [image_id for image_id in image_ids.tolist() if image_id not in names]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(image_ids)} images are not among the {len(names)} listed ones, first is "
+            f"{unknown[0]}; give the images that the other inputs were made from"
+        )
+    return ImageFiles([names[image_id] for image_id in image_ids.tolist()], images_folder(images).read)
+
+
+def images_folder(images: Artifact) -> Folder:
+    """The folder of the image files, which an images artifact only points to."""
+    return Folder(images.manifest["external"]["images"])
 
 
 def _is_part(name: str, table: str) -> bool:

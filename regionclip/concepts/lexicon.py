@@ -54,6 +54,9 @@ MATERIALS = _words(
     "bamboo wicker cardboard rubber aluminum chrome velvet denim wool cotton silk"
 )
 
+# Nouns that lemminflect lists as adjectives alone.
+ADJECTIVES_TOO = _words("remote")
+
 # What captions say about the picture, the scene, amounts and manners, and no one can put a box around.
 DROPPED = COLOURS | _words(
     "photo photograph photography picture image pic shot snapshot portrait view scene background foreground "
@@ -74,9 +77,9 @@ DROPPED = COLOURS | _words(
 # Forms that are a verb far more often than a noun; read as a noun only after a determiner, adjective or preposition.
 VERBS = _words(
     "stand sit hold walk ride look eat run play jump lay lie cut watch fly drive throw hit swing catch take make "
-    "get go come see lean surf ski skate snowboard skateboard graze sleep pose wait talk drink stare perform "
+    "get go come see lean surf ski skate graze sleep pose wait talk drink stare perform "
     "prepare rest hang show wear carry pull push reach bend move cross wave face feature contain surround fill "
-    "cover smile stretch race travel hike slide roll kick bat pitch serve return practice practise compete attempt "
+    "cover smile stretch race travel hike slide roll kick pitch serve return practice practise compete attempt "
     "try turn stop start head lead lick chew bite sniff feed nurse splash swim dive float sail dock land approach "
     "leave pass enter visit enjoy share use work cook bake stir chop rise set climb crawl kneel crouch squat lounge "
     "perch roam wander gather celebrate dance sing laugh cry read write draw paint type point touch hug kiss shake "
@@ -197,6 +200,9 @@ VARIANTS = {
     "lap top": "laptop",
     "laptop computer": "laptop",
     "flat screen tv": "tv",
+    "microwave oven": "microwave",
+    "toaster oven": "toaster",
+    "refrigerator freezer": "refrigerator",
     "fire plug": "fire hydrant",
     "cross walk": "crosswalk",
     "side walk": "sidewalk",

@@ -63,6 +63,8 @@ def _open_class(word: str) -> str:
     lemmas = getAllLemmas(word)
     if not lemmas:
         return ADJECTIVE if _UNKNOWN_ADJECTIVE.fullmatch(word) else NOUN
+    if word in lexicon.ADJECTIVES_TOO:
+        return ADJECTIVE_OR_NOUN
     verb = lemmas.get("VERB", (word,))[0]
     if word.endswith("ing") and verb != word:
         return PRESENT_PARTICIPLE

@@ -34,12 +34,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class ArtifactLine:
-    """One artifact of the lineage; inputs: (argument, kind, key)."""
+    """One artifact of the lineage; maker: the stage and its version; inputs: (argument, kind, key)."""
 
     kind: str
     key: str
-    stage: str
-    version: int
+    maker: str
     inputs: Sequence[tuple[str, str, str]] = ()
     marks: Sequence[str] = ()
 
@@ -59,6 +58,7 @@ class Page:
     baseline: int
     control: int | None
     marks: Sequence[str]
+    pool_size: int
     detection: Sequence[Plot]
     labels: Sequence[Plot]
     examples: Mapping[int, Sequence[Picture]]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,10 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-WIDTH, DPI = 5.2, 200  # inches; dots an inch
+WIDTH, DPI = 4.8, 200  # inches; dots an inch
 GROUP_COLOURS = {"base": "#3f74a8", "novel": "#c9701f"}
 _SERIES = ("#6b5b95", "#2f8f83", "#9a6a3a", "#7a7f87")
-_FONT = 9.5
+_FONT = 10.5
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,10 @@ def group_bars(
 
 def class_dots(classes: Sequence[ClassResult], before: str, after: str, quantity: str, theme: Theme) -> bytes:
     """One line a class, from its value before (ring) to its value after (dot), sorted within base and novel."""
-    ordered = sorted(classes, key=lambda result: (result.group, -(result.after or 0.0), result.name))
-    axes, canvas = _axes(0.75 + 0.178 * len(ordered), theme)
+    ordered = sorted(
+        classes, key=lambda result: (result.group, -(-1.0 if result.after is None else result.after), result.name)
+    )
+    axes, canvas = _axes(0.75 + 0.195 * len(ordered), theme)
     for row, result in enumerate(ordered):
         colour = GROUP_COLOURS.get(result.group, theme.muted)
         ends = [100 * value for value in (result.before, result.after) if value is not None]
@@ -114,7 +117,7 @@ def concept_bars(counts: Mapping[str, Mapping[str, int]], theme: Theme, num_conc
         for concept, count in row.items():
             totals[concept] = totals.get(concept, 0) + count
     concepts = sorted(totals, key=lambda concept: (-totals[concept], concept))[:num_concepts]
-    axes, canvas = _axes(0.75 + 0.24 * max(len(concepts), 1), theme)
+    axes, canvas = _axes(0.75 + 0.26 * max(len(concepts), 1), theme)
     thickness = 0.78 / max(len(counts), 1)
     for offset, (recipe, row) in enumerate(counts.items()):
         at = np.arange(len(concepts)) + (offset - (len(counts) - 1) / 2) * thickness
@@ -177,19 +180,22 @@ def _style(axes: Axes, theme: Theme) -> None:
         spine.set_visible(False)
 
 
-def _legend(axes: Axes, theme: Theme, handles: Sequence[object] | None = None, num_columns: int = 4) -> None:
+def _legend(axes: Axes, theme: Theme, handles: Sequence[Artist] | None = None, num_columns: int = 4) -> None:
     for text in axes.texts:
         text.set_color(theme.ink)
-    axes.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
+    shown = axes.get_legend_handles_labels()[0] if handles is None else handles
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.legend(
+        handles=shown,
+        labels=[textwrap.fill(str(handle.get_label()), 44) for handle in shown],
+        loc="outside upper left",
         ncols=num_columns,
         frameon=False,
         fontsize=_FONT - 0.5,
         labelcolor=theme.ink,
         handlelength=1.0,
-        borderaxespad=0.2,
+        columnspacing=1.4,
     )
 
 

@@ -50,8 +50,8 @@ class SceneConfig:
     size: int = 128
     min_objects: int = 2
     max_objects: int = 6
-    min_side: int = 28
-    max_side: int = 60
+    min_side: int = 36
+    max_side: int = 64
     max_rotation: float = 20.0
     repeat: float = 0.2
     max_overlap: float = 0.3

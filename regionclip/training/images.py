@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regionclip.images import ResizeConfig, normalize, read_image, resize
 from regionclip.grouped import Grouped
+from regionclip.images import ResizeConfig, normalize, read_image, resize
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from open_clip import CLIP
 from torch import Tensor
 from torch.nn import functional
 
+from regionclip.grouped import Grouped
 from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
 from regionclip.losses import (
     concept_contrastive_loss,
@@ -22,7 +23,6 @@ from regionclip.losses import (
 )
 from regionclip.prompts import encode_texts
 from regionclip.region_encoder import RegionEncoder, freeze, whole_image_boxes
-from regionclip.grouped import Grouped
 from regionclip.training.images import ImageBatch, ImageFiles, TrainingImages
 from regionclip.training.loop import run_steps
 from regionclip.training.order import batch_indices, rank_slice, step_rng

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from regionclip.grouped import Grouped
 from regionclip.images import ResizeConfig
 from regionclip.proposer import IMAGENET_MEAN, IMAGENET_STD, Proposer, ProposerConfig
-from regionclip.grouped import Grouped
 from regionclip.training.images import ImageFiles, TrainingImages
 from regionclip.training.loop import run_steps
 from regionclip.training.order import batch_indices, rank_slice, step_rng

@@ -13,11 +13,11 @@ from open_clip import CLIP
 from torch import Tensor
 
 from regionclip.detector import BoxTargets, DetectionLossConfig, OpenVocabularyDetector
+from regionclip.grouped import Grouped
 from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
 from regionclip.open_vocabulary import OpenVocabularyHead
 from regionclip.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder, freeze
-from regionclip.grouped import Grouped
 from regionclip.training.images import ImageBatch, ImageFiles, TrainingImages
 from regionclip.training.loop import run_steps
 from regionclip.training.order import batch_indices, rank_slice, step_rng

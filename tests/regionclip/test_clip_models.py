@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import torch
 from open_clip import CLIP
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regionclip.clip_models import clip_width, create_clip, load_clip, read_pretrained, save_clip
@@ -60,6 +60,9 @@ def test_loading_leaves_the_random_generator_alone(tmp_path: Path, tiny_clip: CL
 
 def test_half_precision_on_disk_is_single_precision_in_memory(tmp_path: Path, tiny_clip: CLIP) -> None:
     save_clip(tiny_clip, TINY, tmp_path, dtype=torch.float16)
+    stored = load_file(tmp_path / "clip.safetensors")
+    assert stored["visual.bn1.weight"].dtype == torch.float16
+    assert stored["visual.bn1.num_batches_tracked"].dtype == torch.int64
     loaded = load_clip(tmp_path).state_dict()
     for name, weight in tiny_clip.state_dict().items():
         assert loaded[name].dtype == weight.dtype

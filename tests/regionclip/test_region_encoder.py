@@ -185,8 +185,8 @@ def test_whole_image_boxes_cover_height_and_width() -> None:
 @torch.no_grad()
 def test_half_precision_maps_pool_boxes_in_single_precision(encoder: RegionEncoder) -> None:
     feature_map = images(1, 128, 60, 60).bfloat16()
-    boxes = torch.tensor([[301.3, 511.7, 913.1, 707.9]])
+    boxes = torch.tensor([[902.0, 902.0, 918.0, 913.0]])
     exact = encoder.roi_features(feature_map.float(), [boxes])
     half = encoder.bfloat16().roi_features(feature_map, [boxes])
     assert half.dtype == torch.bfloat16
-    assert (half.float() - exact).abs().max() < 0.05 * exact.abs().max()
+    assert (half.float() - exact).norm() < 0.02 * exact.norm()

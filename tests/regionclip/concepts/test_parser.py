@@ -33,8 +33,8 @@ def names(caption: str) -> list[str]:
         ("a traffic light over a busy street", ["traffic light", "street"]),
         ("a woman holding a tennis racquet on a tennis court", ["woman", "tennis racket", "tennis court"]),
         ("an orange and black cat eats an orange", ["cat", "orange"]),
-        ("a baseball bat, and a boy with a bat", ["baseball bat", "boy", "bat"]),
-        ("a boy bats while sheep graze", ["boy", "sheep"]),
+        ("baseball bats, and a boy with a bat and a remote", ["baseball bat", "boy", "bat", "remote"]),
+        ("a boy bats the ball while sheep graze", ["boy", "ball", "sheep"]),
         ("the man's hat", ["man", "hat"]),
         ("two chess knights beside a small red crescent moon", ["chess knight", "crescent moon"]),
         ("there are two frowning faces above music notes", ["frowning face", "music note"]),
@@ -94,12 +94,12 @@ def test_surface_forms_are_as_written() -> None:
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_text_gives_short_lower_case_phrases(caption: str) -> None:
     for phrase in PARSER.parse(caption):
         assert 1 <= len(phrase.name.split(" ")) <= MAX_WORDS
         assert phrase.name == phrase.name.lower().strip()
-        assert phrase.surface in " ".join(caption.lower().split()) or " " in phrase.surface
+        assert all(word in caption.lower() for word in phrase.surface.split(" "))
 
 
 def test_a_compound_outside_the_pool_counts_as_its_longest_ending() -> None:
@@ -126,7 +126,7 @@ def test_every_pictogram_is_found_by_its_name_and_plural() -> None:
 
 
 def test_the_classes_that_scene_captions_name_are_found() -> None:
-    parser = ConceptParser(CLASS_NAMES, {p.name: list(p.synonym or ()) + [s[:-1] for s in ()] for p in PICTOGRAMS})
+    parser = ConceptParser(CLASS_NAMES, {pictogram.name: pictogram.synonym or () for pictogram in PICTOGRAMS})
     config = ScenesConfig()
     missed = found_absent = 0
     captions = [caption for index in range(60) for caption in make_scene(config, "train", index)[1]]
@@ -139,7 +139,9 @@ def test_the_classes_that_scene_captions_name_are_found() -> None:
 
 
 def test_most_ground_truth_classes_that_real_captions_name_are_found(shared: Path) -> None:
-    captions = json.loads((shared / "data" / "captions" / "coco_captions_val2017.json").read_text())["annotations"][:3000]
+    captions = json.loads((shared / "data" / "captions" / "coco_captions_val2017.json").read_text())["annotations"][
+        :3000
+    ]
     parser = ConceptParser(["umbrella", "scissors", "traffic light", "knife", "sheep", "teddy bear", "skis"])
     for word, concept in (("umbrellas", "umbrella"), ("traffic light", "traffic light"), ("teddy bears", "teddy bear")):
         naming = [row["caption"] for row in captions if f" {word}" in row["caption"].lower()]

@@ -1,0 +1,82 @@
+"""What the command line calls: a config, a store and a tracker around one pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from pipelines import summary
+from pipelines.compare import compare
+from pipelines.config import PipelineConfig
+from pipelines.evaluate import evaluate
+from pipelines.loading import load
+from pipelines.pretrain import pretrain
+from pipelines.pseudo_label import pseudo_label
+from pipelines.runner import NoTracker, Runner, Tracker
+from pipelines.train import train_proposer, train_teacher
+from pipelines.transfer import transfer
+from regionclip.scenes.dataset import write_scenes
+from stages.contract import Artifact
+from stages.storage import Folder
+
+PIPELINES: dict[str, Callable[[PipelineConfig, Runner], Artifact]] = {
+    "pseudo-label": pseudo_label,
+    "pretrain": pretrain,
+    "transfer": transfer,
+    "evaluate": evaluate,
+    "all": compare,
+    "train-teacher": train_teacher,
+    "train-proposer": train_proposer,
+}
+
+
+def execute(
+    verb: str,
+    source: str,
+    overrides: Sequence[str],
+    store: str,
+    *,
+    dry_run: bool = False,
+    ray_address: str | None = None,
+    tracking_uri: str | None = None,
+    console: Console | None = None,
+) -> Artifact:
+    """Run the pipeline of a verb and print what came out; in a dry run, print what would be done."""
+    config = load(PipelineConfig, source, overrides)
+    console = console or Console()
+    folder = Folder(store)
+    tracker: Tracker = NoTracker() if dry_run else _tracker(folder, verb, config, tracking_uri)
+    runner = Runner(
+        folder,
+        tracker,
+        config.resources.stages,
+        config.resources.default,
+        dry_run=dry_run,
+        ray_address=ray_address,
+        console=console,
+    )
+    with runner:
+        artifact = PIPELINES[verb](config, runner)
+    if not dry_run:
+        summary.print_result(console, artifact, store)
+    return artifact
+
+
+def write_scenes_folder(out: Path, source: str, overrides: Sequence[str]) -> None:
+    """Draw the scenes of a config into an empty folder, in COCO layout."""
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty; give a new folder")
+    config = load(PipelineConfig, source, overrides)
+    folder = Folder(str(out))
+    metrics = write_scenes(config.data.scenes, lambda name, data: folder.write(name, data, durable=False))
+    counts = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
+    Console().print(f"wrote {out} ({counts})")
+
+
+def _tracker(store: Folder, verb: str, config: PipelineConfig, uri: str | None) -> Tracker:
+    from pipelines.tracking import MlflowTracker
+
+    return MlflowTracker(store, verb, asdict(config), uri)

@@ -1,0 +1,95 @@
+"""What a pipeline starts from: images, captions, boxes and class names of the data, and the models given or trained."""
+
+from __future__ import annotations
+
+from pipelines.config import DataConfig, PipelineConfig, SplitConfig, TeacherTrainingConfig
+from pipelines.runner import Runner
+from stages import (
+    embed_concepts,
+    extract_concepts,
+    make_scenes,
+    propose_regions,
+    read_boxes,
+    read_captions,
+    read_clip,
+    read_images,
+    read_proposer,
+    train_proposer,
+    train_teacher,
+)
+from stages.contract import Artifact
+
+
+def images(config: PipelineConfig, run: Runner, split: SplitConfig) -> Artifact:
+    """The images of a split."""
+    source = read_images.ImagesConfig(config.data.root, split.images, split.instances, split.split)
+    return run(read_images.STAGE, source, dataset=_dataset(config.data, run))
+
+
+def captions(config: PipelineConfig, run: Runner) -> Artifact:
+    """The captions of the train split."""
+    train = config.data.train
+    source = read_captions.CaptionsConfig(config.data.root, (train.captions,), train.split)
+    return run(read_captions.STAGE, source, dataset=_dataset(config.data, run))
+
+
+def pool_captions(config: PipelineConfig, run: Runner) -> Artifact:
+    """The captions that the concept pool is made of."""
+    if not config.data.pool_captions:
+        return captions(config, run)
+    return run(read_captions.STAGE, read_captions.CaptionsConfig(root="", files=config.data.pool_captions))
+
+
+def boxes(config: PipelineConfig, run: Runner, split: SplitConfig, classes: tuple[str, ...]) -> Artifact:
+    """The boxes of these classes, and of no other, in a split."""
+    source = read_boxes.BoxesConfig(config.data.root, split.instances, split.split, classes)
+    return run(read_boxes.STAGE, source, dataset=_dataset(config.data, run))
+
+
+def teacher(config: PipelineConfig, run: Runner) -> Artifact:
+    """The CLIP that names regions."""
+    if config.from_scratch:
+        return _trained(config.teacher_training, run)
+    return run(read_clip.STAGE, config.teacher)
+
+
+def student_start(config: PipelineConfig, run: Runner) -> Artifact:
+    """The CLIP that the student starts as: its own, or the teacher."""
+    if config.from_scratch and config.student_training is not None:
+        return _trained(config.student_training, run)
+    if config.student is None or config.from_scratch:
+        return teacher(config, run)
+    return run(read_clip.STAGE, config.student)
+
+
+def proposer(config: PipelineConfig, run: Runner) -> Artifact:
+    """The localiser, given or trained on base boxes alone."""
+    if config.proposer_weights is not None and not config.from_scratch:
+        return run(read_proposer.STAGE, read_proposer.ProposerSourceConfig(config.proposer_weights))
+    train = config.data.train
+    base = boxes(config, run, train, config.classes.base)
+    return run(train_proposer.STAGE, config.proposer_training, images=images(config, run, train), boxes=base)
+
+
+def proposals(config: PipelineConfig, run: Runner, split: SplitConfig) -> Artifact:
+    """Class-agnostic boxes in the images of a split."""
+    localiser = proposer(config, run) if config.proposals.method == "rpn" else None
+    return run(propose_regions.STAGE, config.proposals, images=images(config, run, split), proposer=localiser)
+
+
+def class_embeddings(config: PipelineConfig, run: Runner) -> Artifact:
+    """Text embeddings of all class names, base before novel, on the student's side."""
+    names = extract_concepts.ConceptsConfig(parser="list", names=config.classes.base + config.classes.novel)
+    concepts = run(extract_concepts.STAGE, names)
+    return run(embed_concepts.STAGE, config.embeddings, concepts=concepts, clip=student_start(config, run))
+
+
+def _dataset(data: DataConfig, run: Runner) -> Artifact | None:
+    return run(make_scenes.STAGE, data.scenes) if data.root is None else None
+
+
+def _trained(plan: TeacherTrainingConfig, run: Runner) -> Artifact:
+    dataset = run(make_scenes.STAGE, plan.scenes)
+    seen = run(read_images.STAGE, read_images.ImagesConfig(split="train"), dataset=dataset)
+    said = run(read_captions.STAGE, read_captions.CaptionsConfig(split="train"), dataset=dataset)
+    return run(train_teacher.STAGE, plan.clip, images=seen, captions=said)

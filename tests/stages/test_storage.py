@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.storage import Folder
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    return Folder(str(tmp_path / "f")) if request.param == "local" else Folder(f"memory://{uuid.uuid4().hex}")
+
+
+def test_what_is_written_is_read_and_listed_in_order(folder: Folder) -> None:
+    folder.write("b.bin", b"old")
+    folder.write("b.bin", b"two", durable=False)
+    folder.write("a/deep/c.bin", b"one")
+    assert folder.names() == ["a/deep/c.bin", "b.bin"]
+    assert folder.folders() == ["a"]
+    assert folder.child("a").child("deep").read("c.bin") == b"one"
+    assert folder.read("b.bin") == b"two"
+    assert folder.checksum("b.bin") == ("3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3", 3)
+
+
+def test_a_folder_that_was_never_written_is_empty(folder: Folder) -> None:
+    assert (folder.names(), folder.folders(), folder.exists("a")) == ([], [], False)
+    folder.clear()
+    folder.delete("a")
+
+
+def test_delete_and_clear_remove_just_what_they_name(folder: Folder) -> None:
+    for name in ("keep", "go", "in/side"):
+        folder.write(name, b"")
+    folder.delete("go")
+    folder.child("in").clear()
+    assert folder.names() == ["keep"]
+
+
+def test_hidden_names_can_be_read_but_are_not_listed(folder: Folder) -> None:
+    folder.write(".notes/x", b"1")
+    assert folder.read(".notes/x") == b"1"
+    assert folder.names() == folder.folders() == []
+
+
+def test_a_missing_file_is_named(folder: Folder) -> None:
+    with pytest.raises(ValueError, match=r"/gone\.bin does not exist"):
+        folder.read("gone.bin")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "", "s3://bucket/x"])
+def test_names_that_leave_the_folder_are_refused(folder: Folder, name: str) -> None:
+    with pytest.raises(ValueError, match="does not name a file inside"):
+        folder.write(name, b"")
+
+
+@given(st.lists(st.text("ab./-", min_size=1, max_size=4), min_size=1, max_size=4).map("/".join))
+def test_every_name_is_refused_or_stays_inside(name: str) -> None:
+    try:
+        path = Folder("/store/x").path(name)
+    except ValueError:
+        return
+    assert os.path.normpath(path).startswith("/store/x/")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(str(tmp_path))
+    folder.write("a", b"old")
+
+    def fail(source: object, target: object) -> None:
+        raise OSError("disk is gone")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ValueError, match=r"/a cannot be written \(disk is gone\)"):
+        folder.write("a", b"new")
+    assert folder.read("a") == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_place_that_cannot_hold_files_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file/a cannot be written .* choose another place"):
+        Folder(str(tmp_path / "file")).write("a", b"")
+
+
+def test_an_unknown_scheme_is_named() -> None:
+    with pytest.raises(ValueError, match="nosuch://x: .*use a path"):
+        Folder("nosuch://x").read("a")
+
+
+def test_spellings_of_one_place_are_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Folder("a/b") == Folder(f"file://{tmp_path}/a/b/") == Folder(str(tmp_path)).child("a").child("b")
+    assert Folder("a/b").parent == Folder("a")
+
+
+def test_local_gives_the_files_of_a_remote_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RGC_CACHE", str(tmp_path))
+    folder = Folder(f"memory://{uuid.uuid4().hex}")
+    folder.write("in/a", b"1")
+    assert (folder.local() / "in" / "a").read_bytes() == b"1"
+
+
+def test_staging_writes_all_files_or_none(folder: Folder) -> None:
+    with folder.staging() as scratch:
+        (scratch / "sub").mkdir()
+        (scratch / "sub" / "a").write_bytes(b"1")
+    assert folder.names() == ["sub/a"]
+    with pytest.raises(RuntimeError), folder.staging() as scratch:
+        (scratch / "b").write_bytes(b"2")
+        raise RuntimeError
+    assert folder.names() == ["sub/a"]
