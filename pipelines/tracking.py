@@ -231,11 +231,11 @@ def _maker(client: Any, experiment: str, key: str) -> Any:
 
 
 def _digests(run: Any, context: str) -> list[str]:
-    return [
+    return sorted(
         given.dataset.digest
         for given in run.inputs.dataset_inputs
         if any(tag.key == _CONTEXT and tag.value == context for tag in given.tags)
-    ]
+    )
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from regionclip.detections import Detections
 from regionclip.evaluation import ScoredBoxes, TrueBoxes, average_precision, box_accuracy
 from regionclip.grouped import grouped_rows
-from regionclip.schemas import BOX
+from regionclip.schemas import BOX, DETECTIONS
 
 _CLASS = "class:"
 NAMED_BOXES = pa.schema(
@@ -23,6 +25,21 @@ NAMED_BOXES = pa.schema(
         ("score", pa.float32()),
     ]
 )
+
+
+def detections_table(detections: Mapping[int, Detections], classes: Sequence[str]) -> pa.Table:
+    """One row (`schemas.DETECTIONS`) a detection, by image id in the given order."""
+    found = list(detections.values())
+    boxes = torch.cat([torch.empty(0, 4), *(each.boxes for each in found)]).float().numpy()
+    labels = torch.cat([torch.empty(0, dtype=torch.int64), *(each.labels for each in found)])
+    scores = torch.cat([torch.empty(0), *(each.scores for each in found)]).float().numpy()
+    columns = [
+        pa.array(np.repeat(np.array(list(detections), dtype=np.int64), [len(each) for each in found])),
+        pa.array([classes[label] for label in labels.tolist()], pa.string()),
+        pa.FixedSizeListArray.from_arrays(pa.array(boxes.reshape(-1)), type=BOX),
+        pa.array(scores),
+    ]
+    return pa.Table.from_arrays(columns, schema=DETECTIONS)
 
 
 def true_boxes(boxes: pa.Table) -> dict[int, TrueBoxes]:

@@ -77,6 +77,6 @@ def _flat(column: pa.ChunkedArray, num_rows: int) -> NDArray[Any]:
         values = pa.concat_arrays(values.chunks)
     values = values.flatten()
     if not pa.types.is_nested(values.type):
-        return np.asarray(values.to_numpy(zero_copy_only=False))
-    inner = np.asarray(values.flatten().to_numpy(zero_copy_only=False))
+        return np.array(values.to_numpy(zero_copy_only=False))
+    inner = np.array(values.flatten().to_numpy(zero_copy_only=False))
     return inner.reshape(num_rows, -1) if num_rows else inner.reshape(0, getattr(values.type, "list_size", 0))

@@ -27,7 +27,7 @@ from regionclip.report.comparison import (
 from regionclip.report.page import ArtifactLine, Page, Picture, Plot, render
 from stages.contract import MANIFEST, Artifact, Context, Result, Stage
 from stages.parts import iter_tables, read_table
-from stages.storage import Folder
+from stages.rows import images_folder
 
 MAX_CLASSES_SHOWN = 80
 
@@ -112,11 +112,13 @@ def compare_recipes(context: Context, config: CompareConfig, **inputs: Artifact 
 
 def _recipe(config: CompareConfig, index: int, inputs: Mapping[str, Artifact]) -> Recipe:
     labels = inputs.get(f"labels_{index}")
+    scores = _report(inputs[f"accuracy_{index}"])["metrics"]
+    accuracy = {name: value for name, value in scores.items() if name.startswith(BOX_ACCURACY)}
     return Recipe(
         name=config.names[index],
         note=config.notes[index] if config.notes else "",
         departure=labels is not None and labels.manifest["config"].get("candidates", "pool") != "pool",
-        metrics={**_report(inputs[f"accuracy_{index}"])["metrics"], **_report(inputs[f"detection_{index}"])["metrics"]},
+        metrics={**accuracy, **_report(inputs[f"detection_{index}"])["metrics"]},
         labels=None if labels is None else _statistics(labels),
     )
 
@@ -226,7 +228,7 @@ def readable_images(images: Artifact, ids: Sequence[int], seed: int, limit: int)
     """Up to `limit` of the images, drawn by the seed; those whose file cannot be read are passed over."""
     table = read_table(images, "images", ["image_id", "file_name"])
     names = dict(zip(table["image_id"].to_pylist(), table["file_name"].to_pylist(), strict=True))
-    folder = Folder(images.manifest["external"]["images"])
+    folder = images_folder(images)
     chosen: list[tuple[int, Image.Image]] = []
     for image_id in examples.sample_ids([image_id for image_id in ids if image_id in names], seed):
         if len(chosen) == limit:
@@ -261,9 +263,8 @@ def lineage(artifacts: Iterable[Artifact]) -> list[ArtifactLine]:
 
 
 def _flat_metrics(recipes: Sequence[Recipe]) -> dict[str, float]:
-    values = {
-        f"{re.sub('[^a-z0-9]+', '_', recipe.name.lower()).strip('_')}.{metric}": recipe.value(metric)
+    return {
+        f"{re.sub('[^a-z0-9]+', '_', recipe.name.lower()).strip('_')}.{metric}": value
         for recipe in recipes
-        for metric in recipe.metrics
+        for metric, value in recipe.metrics.items()
     }
-    return {name: value for name, value in values.items() if value is not None}

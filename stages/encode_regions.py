@@ -17,7 +17,7 @@ from regionclip.loading import ImageRecord, load_batches
 from regionclip.region_encoder import RegionEncoder
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import REJECTED, process_parts
-from stages.rows import RowReader, RowRef, image_files, images_folder, row_refs
+from stages.rows import RowReader, RowRef, count_in_lists, image_files, images_folder, row_refs
 from stages.storage import Folder
 
 
@@ -124,7 +124,8 @@ def encode_regions(
     summary = process_parts(
         context, items, config.part_size, RegionEncoding, arguments, ("regions",), config.max_rejected_fraction
     )
-    return Result(metrics=summary.metrics)
+    total = count_in_lists(context.folder, "regions", "objectness")
+    return Result(metrics={**summary.metrics, "num_regions": total, "num_images": summary.num_rows["regions"]})
 
 
 STAGE = Stage(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regionclip.class_report import NAMED_BOXES, class_rows, score_detections, score_names, true_boxes
+from regionclip.class_report import NAMED_BOXES, class_rows, detections_table, score_detections, score_names, true_boxes
 from regionclip.clip_models import load_clip
 from regionclip.detections import Detections, InferenceConfig
 from regionclip.detector import OpenVocabularyDetector, load_detector
@@ -25,7 +25,7 @@ from regionclip.loading import ImageRecord, LoadedBatch, load_batches
 from regionclip.open_vocabulary import OpenVocabularyHead
 from regionclip.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder
-from regionclip.schemas import BOX, DETECTIONS, rejected_table
+from regionclip.schemas import rejected_table
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import REJECTED, process_parts, read_table
 from stages.rows import RowReader, RowRef, images_folder, row_refs
@@ -110,7 +110,9 @@ class Evaluator:
         classes = self._detector.classes
         return {
             "named_boxes": _named_table(items, named, classes),
-            "detections": _detections_table(items, detections, classes),
+            "detections": detections_table(
+                {items[position].record.image_id: found for position, found in sorted(detections.items())}, classes
+            ),
             REJECTED: rejected_table(rejected),
         }
 
@@ -265,24 +267,6 @@ def _named_table(
             predicted = classes[label]
             rows.append((item.record.image_id, box.tolist(), category, predicted, score))
     return pa.Table.from_pylist([dict(zip(NAMED_BOXES.names, row, strict=True)) for row in rows], schema=NAMED_BOXES)
-
-
-def _detections_table(
-    items: Sequence[EvaluatedImage], detections: Mapping[int, Detections], classes: Sequence[str]
-) -> pa.Table:
-    found = sorted(detections.items())
-    counts = [len(each) for _, each in found]
-    boxes = torch.cat([torch.empty(0, 4), *(each.boxes for _, each in found)]).float().numpy()
-    labels = torch.cat([torch.empty(0, dtype=torch.int64), *(each.labels for _, each in found)])
-    scores = torch.cat([torch.empty(0), *(each.scores for _, each in found)]).float().numpy()
-    image_ids = np.repeat([items[position].record.image_id for position, _ in found], counts).astype(np.int64)
-    columns = [
-        pa.array(image_ids),
-        pa.array([classes[label] for label in labels.tolist()], pa.string()),
-        pa.FixedSizeListArray.from_arrays(pa.array(boxes.reshape(-1)), type=BOX),
-        pa.array(scores),
-    ]
-    return pa.Table.from_arrays(columns, schema=DETECTIONS)
 
 
 STAGE = Stage(

@@ -142,7 +142,7 @@ def label_regions(
     summary = process_parts(context, items, config.part_size, RegionLabeller, arguments, ("region_labels",), 0.0)
     names = {"concepts": concepts, "order_sha256": order_sha256(concepts)}
     context.folder.write(CONCEPTS, json.dumps(names, indent=1, ensure_ascii=False).encode())
-    return Result(metrics={**summary.metrics, **_totals(context.folder)})
+    return Result(metrics={"num_images": summary.num_items, **_totals(context.folder)})
 
 
 def _captions_by_image(config: LabelsConfig, captions: Artifact | None) -> dict[int, list[str]]:

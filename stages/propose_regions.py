@@ -26,7 +26,7 @@ from regionclip.proposer import (
 from regionclip.schemas import BOX, PROPOSALS, rejected_table
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import REJECTED, process_parts, read_table
-from stages.rows import images_folder
+from stages.rows import count_in_lists, images_folder
 from stages.storage import Folder
 
 
@@ -131,7 +131,8 @@ def propose_regions(
     summary = process_parts(
         context, records, config.part_size, RegionProposer, arguments, ("proposals",), config.max_rejected_fraction
     )
-    return Result(metrics=summary.metrics)
+    total = count_in_lists(context.folder, "proposals", "objectness")
+    return Result(metrics={**summary.metrics, "num_proposals": total, "num_images": summary.num_rows["proposals"]})
 
 
 STAGE = Stage(

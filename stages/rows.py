@@ -8,6 +8,7 @@ from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from regionclip.training.images import ImageFiles
@@ -66,6 +67,11 @@ def image_files(images: Artifact, image_ids: NDArray[np.int64]) -> ImageFiles:
 def images_folder(images: Artifact) -> Folder:
     """The folder of the image files, which an images artifact only points to."""
     return Folder(images.manifest["external"]["images"])
+
+
+def count_in_lists(folder: Folder, table: str, column: str) -> int:
+    """The elements of a list column over all rows of a table."""
+    return sum(pc.sum(pc.list_value_length(part[column])).as_py() or 0 for part in iter_tables(folder, table, [column]))
 
 
 def _is_part(name: str, table: str) -> bool:

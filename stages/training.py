@@ -8,8 +8,7 @@ import pickle
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -93,28 +92,27 @@ def _fit_on_ray(context: Context, work: Folder, loop: Loop, arguments: dict[str,
 
     per_worker = {"CPU": resources.num_cpus, "GPU": resources.num_gpus}
     job = ray.cloudpickle.dumps((loop, arguments, work, resources.num_cpus))
-    with _relayed(context, work.child(_LOG)):
-        while True:
-            before = _version(work)
-            trainer = TorchTrainer(
-                _run_worker,
-                train_loop_config={"job": job},
-                scaling_config=ScalingConfig(
-                    num_workers=resources.num_workers,
-                    use_gpu=resources.num_gpus > 0,
-                    resources_per_worker={name: amount for name, amount in per_worker.items() if amount},
-                ),
-                run_config=RunConfig(name=secrets.token_hex(8), storage_path=work.child("ray").uri),
-            )
-            try:
-                trainer.fit()
-                return
-            except TrainingFailedError as error:
-                for failure in getattr(error, "worker_failures", {}).values():
-                    if isinstance(failure, ValueError):
-                        raise ValueError(str(failure)) from None
-                if _version(work) == before:
-                    raise
+    while True:
+        before = _version(work)
+        trainer = TorchTrainer(
+            _run_worker,
+            train_loop_config={"job": job},
+            scaling_config=ScalingConfig(
+                num_workers=resources.num_workers,
+                use_gpu=resources.num_gpus > 0,
+                resources_per_worker={name: amount for name, amount in per_worker.items() if amount},
+            ),
+            run_config=RunConfig(name=secrets.token_hex(8), storage_path=work.child("ray").uri),
+        )
+        try:
+            _run_and_relay(trainer.fit, context, work.child(_LOG))
+            return
+        except TrainingFailedError as error:
+            for failure in getattr(error, "worker_failures", {}).values():
+                if isinstance(failure, ValueError):
+                    raise ValueError(str(failure)) from None
+            if _version(work) == before:
+                raise
 
 
 def _version(work: Folder) -> tuple[str, int] | None:
@@ -157,26 +155,28 @@ class _Sender:
         self._lines, self._sent = [], time.monotonic()
 
 
-@contextmanager
-def _relayed(context: Context, folder: Folder) -> Iterator[None]:
-    """Pass metrics that workers leave in the folder to `context.log` while the block runs."""
-    done = threading.Event()
+def _run_and_relay(train: Callable[[], Any], context: Context, folder: Folder) -> None:
+    """Train in a thread, and meanwhile pass the metrics that workers leave in the folder to `context.log`.
 
-    def drain() -> None:
+    Only in another thread does Ray Train leave the handling of Ctrl-C to us.
+    """
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            train()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    running = True
+    while running:
+        thread.join(_RELAY_SECONDS)
+        running = thread.is_alive()
         for name in folder.names():
             for step, metrics in json.loads(folder.read(name)):
                 context.log(metrics, step)
             folder.delete(name)
-
-    def follow() -> None:
-        while not done.wait(_RELAY_SECONDS):
-            drain()
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        drain()
+    if errors:
+        raise errors[0]

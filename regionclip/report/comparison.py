@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -53,9 +52,8 @@ class Recipe:
         return f"{self.name} ({DEPARTURE})" if self.departure and DEPARTURE not in self.name else self.name
 
     def value(self, metric: str) -> float | None:
-        """A metric such as 'AP50_novel'; None where it was not or could not be measured."""
-        value = self.metrics.get(metric)
-        return None if value is None or math.isnan(value) or value < 0 else value
+        """A metric such as 'AP50_novel'; None where it could not be measured."""
+        return self.metrics.get(metric)
 
 
 def label_statistics(tables: Iterable[pa.Table], concepts: Sequence[str], num_top: int = 15) -> LabelStatistics:
@@ -139,7 +137,7 @@ def comparison(recipes: Sequence[Recipe], baseline: int, control: int | None) ->
         "rows": [
             {
                 **asdict(recipe),
-                "metrics": {name: recipe.value(name) for name in recipe.metrics},
+                "title": recipe.title,
                 "difference_to_baseline": _differences(recipe, recipes[baseline]),
                 "difference_to_control": None if control is None else _differences(recipe, recipes[control]),
             }

@@ -75,7 +75,7 @@ def class_dots(classes: Sequence[ClassResult], before: str, after: str, quantity
     ordered = sorted(
         classes, key=lambda result: (result.group, -(-1.0 if result.after is None else result.after), result.name)
     )
-    axes, canvas = _axes(0.75 + 0.195 * len(ordered), theme)
+    axes, canvas = _axes(0.75 + 0.195 * max(len(ordered), 5), theme)
     for row, result in enumerate(ordered):
         colour = GROUP_COLOURS.get(result.group, theme.muted)
         ends = [100 * value for value in (result.before, result.after) if value is not None]
@@ -117,7 +117,7 @@ def concept_bars(counts: Mapping[str, Mapping[str, int]], theme: Theme, num_conc
         for concept, count in row.items():
             totals[concept] = totals.get(concept, 0) + count
     concepts = sorted(totals, key=lambda concept: (-totals[concept], concept))[:num_concepts]
-    axes, canvas = _axes(0.75 + 0.26 * max(len(concepts), 1), theme)
+    axes, canvas = _axes(0.75 + 0.26 * max(len(concepts), 5), theme)
     thickness = 0.78 / max(len(counts), 1)
     for offset, (recipe, row) in enumerate(counts.items()):
         at = np.arange(len(concepts)) + (offset - (len(counts) - 1) / 2) * thickness

@@ -62,17 +62,17 @@ CLASS_NAMES: tuple[str, ...] = tuple(pictogram.name for pictogram in PICTOGRAMS)
 
 NOVEL: tuple[str, ...] = (
     "airplane",
-    "cat",
-    "mouse",
-    "cup",
-    "clover",
     "chess queen",
-    "chess pawn",
+    "chess rook",
+    "cloud",
+    "clover",
+    "flower",
     "gear",
-    "star",
-    "music note",
-    "snowflake",
-    "sad face",
+    "hammer",
+    "monkey",
+    "pencil",
+    "smiley face",
+    "telephone",
 )
 
 BASE: tuple[str, ...] = tuple(name for name in CLASS_NAMES if name not in NOVEL)

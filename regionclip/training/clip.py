@@ -34,15 +34,15 @@ class ClipTrainingConfig:
     bfloat16: compute the image tower's convolutions in that type.
     """
 
-    model: str = "rgc-rn-w24"
-    num_steps: int = 4000
-    batch_size: int = 128
+    model: str = "rgc-rn-w20"
+    num_steps: int = 4500
+    batch_size: int = 96
     seed: int = 0
-    short_steps: int = 0
+    short_steps: int = 500
     bfloat16: bool = True
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
-            name="adamw", learning_rate=2e-3, weight_decay=0.02, clip_norm=None, schedule="cosine", warmup_steps=100
+            name="adamw", learning_rate=1.5e-3, weight_decay=0.02, clip_norm=None, schedule="cosine", warmup_steps=100
         )
     )
 

@@ -153,6 +153,11 @@ def test_a_box_that_fits_no_image_is_left_out_with_its_reason(tmp_path: Path, bb
     assert reason in why
 
 
+def test_a_small_overshoot_is_clipped(tmp_path: Path) -> None:
+    rows, _ = read_coco_boxes(write(tmp_path, changed("annotations", 0, bbox=[-0.5, -1, 101, 51.75])))
+    assert rows.table["box"][0].as_py() == [0, 0, 100, 50]
+
+
 side = st.floats(-BOX_TOLERANCE, 100, width=32)
 
 

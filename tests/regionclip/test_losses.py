@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import torch
@@ -149,9 +150,9 @@ def in_two_ranks(work: Callable[[int, distributed.ProcessGroup], Tensor]) -> lis
     store, results = distributed.HashStore(), dict[int, Tensor]()
 
     def rank_main(rank: int) -> None:
-        results[rank] = work(rank, distributed.ProcessGroupGloo(store, rank, 2))
+        results[rank] = work(rank, distributed.ProcessGroupGloo(store, rank, 2, timedelta(seconds=10)))
 
-    threads = [threading.Thread(target=rank_main, args=(rank,)) for rank in range(2)]
+    threads = [threading.Thread(target=rank_main, args=(rank,), daemon=True) for rank in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

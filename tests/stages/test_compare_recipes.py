@@ -150,7 +150,7 @@ class Scenes:
             }
             for name in self.classes
         }
-        per_class[self.classes[0]]["AP50"] = None
+        del per_class[self.classes[0]]["AP50"]
         values = {"base": level + 0.1, "all": level + 0.05, **({} if novel is None else {"novel": novel})}
         for what, metric, more in (("accuracy", "box_accuracy", 0.25), ("detection", "AP50", 0.0)):
             report = self.artifact("report", "evaluate", sources, {"what": what}, name=f"{what}{index}")

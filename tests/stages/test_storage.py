@@ -90,7 +90,7 @@ def test_a_place_that_cannot_hold_files_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_scheme_is_named() -> None:
-    with pytest.raises(ValueError, match="nosuch://x: .*use a path"):
+    with pytest.raises(ValueError, match=r"nosuch://x: .*use a path"):
         Folder("nosuch://x").read("a")
 
 
@@ -108,11 +108,14 @@ def test_local_gives_the_files_of_a_remote_folder(tmp_path: Path, monkeypatch: p
 
 
 def test_staging_writes_all_files_or_none(folder: Folder) -> None:
-    with folder.staging() as scratch:
-        (scratch / "sub").mkdir()
-        (scratch / "sub" / "a").write_bytes(b"1")
-    assert folder.names() == ["sub/a"]
-    with pytest.raises(RuntimeError), folder.staging() as scratch:
-        (scratch / "b").write_bytes(b"2")
-        raise RuntimeError
+    def stage(name: str, fails: bool) -> None:
+        with folder.staging() as scratch:
+            (scratch / "sub").mkdir()
+            (scratch / "sub" / name).write_bytes(b"1")
+            if fails:
+                raise RuntimeError
+
+    stage("a", fails=False)
+    with pytest.raises(RuntimeError):
+        stage("b", fails=True)
     assert folder.names() == ["sub/a"]

@@ -27,8 +27,8 @@ def coloured_images(seen: list[str] | None = None) -> TrainingImages:
     return TrainingImages(ImageFiles(tuple(COLOURS), read), ResizeConfig("detection", 64, 64))
 
 
-def config(num_steps: int, **changes: int) -> ClipTrainingConfig:
-    return ClipTrainingConfig("rgc-rn-w16", num_steps, batch_size=4, optimizer=CONSTANT, **changes)
+def config(num_steps: int, short_steps: int = 0) -> ClipTrainingConfig:
+    return ClipTrainingConfig("rgc-rn-w16", num_steps, batch_size=4, short_steps=short_steps, optimizer=CONSTANT)
 
 
 def test_images_find_their_captions() -> None:

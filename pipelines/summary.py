@@ -1,0 +1,97 @@
+"""What a run ends with on the terminal: its result, and where to look further."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from regionclip.report.comparison import AP50, BOX_ACCURACY, GROUPS
+from stages.contract import Artifact
+
+MEASURES = ((BOX_ACCURACY, "box"), (AP50, "AP50"))
+ABSENT = "-"
+
+
+def print_result(console: Console, artifact: Artifact, store: str) -> None:
+    """Print the recipes side by side for a comparison, and kind, key and metrics for any other artifact."""
+    if artifact.kind == "comparison":
+        _print_comparison(console, artifact)
+    else:
+        _print_artifact(console, artifact)
+    say(console, "runs", f"rgc ui --store {store}")
+
+
+def say(console: Console, name: str, value: str) -> None:
+    """One line, a name and its value, that no narrow terminal breaks."""
+    console.print(Text(f"{name:<12} {value}"), soft_wrap=True)
+
+
+def print_metrics(console: Console, metrics: Mapping[str, float]) -> None:
+    """Metrics in the order of their names, whole numbers without a point."""
+    table = Table("metric", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("value", justify="right")
+    for name, value in sorted(metrics.items()):
+        table.add_row(Text(name), f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.4g}")
+    console.print(table)
+
+
+def _print_artifact(console: Console, artifact: Artifact) -> None:
+    manifest = artifact.manifest
+    console.print()
+    say(console, artifact.kind, artifact.key)
+    if manifest["marks"]:
+        say(console, "marks", ", ".join(manifest["marks"]))
+    if manifest["metrics"]:
+        print_metrics(console, manifest["metrics"])
+    say(console, "folder", artifact.folder.uri)
+
+
+def _print_comparison(console: Console, artifact: Artifact) -> None:
+    comparison = json.loads(artifact.folder.read("comparison.json"))
+    rows: list[dict[str, Any]] = comparison["rows"]
+    console.print()
+    console.print(Text(comparison["title"]), style="bold")
+    if comparison["marks"]:
+        console.print(Text(f"{', '.join(comparison['marks'])}: the numbers show that the chain runs, no more"))
+    labelled = [row for row in rows if row["labels"]]
+    if labelled:
+        console.print(_labels_table(labelled))
+    console.print(_recipes_table(rows, comparison["best"]))
+    console.print(Text("percent; box: accuracy on true boxes; best: highest novel AP50"))
+    console.print()
+    say(console, "report", artifact.folder.path("report.html"))
+
+
+def _labels_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("what was labelled", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("images", "regions", "kept", "concepts", "score"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        labels = row["labels"]
+        counts = [labels[name] for name in ("images", "regions", "kept_regions", "concepts_used")]
+        score = labels["mean_kept_score"]
+        table.add_row(
+            Text(row["title"]), *(f"{count:,}" for count in counts), ABSENT if score is None else f"{score:.2f}"
+        )
+    return table
+
+
+def _recipes_table(rows: Sequence[Mapping[str, Any]], best: str | None) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("recipe", ratio=1)
+    for _, heading in MEASURES:
+        for group in GROUPS:
+            table.add_column(f"{heading}\n{group}", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in rows:
+        values = [row["metrics"].get(f"{metric}_{group}") for metric, _ in MEASURES for group in GROUPS]
+        shown = [ABSENT if value is None else f"{100 * value:.1f}" for value in values]
+        is_best = row["name"] == best
+        table.add_row(Text(row["title"]), *shown, "best" if is_best else "", style="bold" if is_best else "")
+    return table

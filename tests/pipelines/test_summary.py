@@ -1,0 +1,78 @@
+"""What a run prints at its end."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.summary import print_result
+from regionclip.report.comparison import LabelStatistics, Recipe, comparison
+from stages.contract import MANIFEST, Artifact
+from stages.storage import Folder
+
+LABELS = LabelStatistics(1200, 51_234, 20_001, 87, 0.6149, (("cat", 3),), (0,), (0,))
+
+
+def printed(artifact: Artifact) -> str:
+    out = io.StringIO()
+    print_result(Console(file=out, width=80), artifact, "my/store")
+    return out.getvalue()
+
+
+def stored(root: Path, kind: str, manifest: dict[str, Any]) -> Artifact:
+    artifact = Artifact(kind, "0123456789abcdef", Folder(str(root / kind / "0123456789abcdef")))
+    artifact.folder.write(MANIFEST, json.dumps({"metrics": {}, "marks": [], **manifest}).encode())
+    return artifact
+
+
+def compared(root: Path, marks: list[str]) -> str:
+    metrics = {
+        f"{metric}_{group}": 0.31449 for metric in ("box_accuracy", "AP50") for group in ("base", "novel", "all")
+    }
+    recipes = [
+        Recipe("plain CLIP start", "", False, metrics),
+        Recipe("image-text control", "", False, {**metrics, "AP50_novel": 0.2}),
+        Recipe("caption-guided labels", "", True, {**metrics, "AP50_novel": 0.4}, LABELS),
+    ]
+    artifact = stored(root, "comparison", {"marks": marks})
+    document = {"title": "Recipes", "marks": marks, **comparison(recipes, 0, 1)}
+    artifact.folder.write("comparison.json", json.dumps(document).encode())
+    return printed(artifact)
+
+
+def test_comparison_shows_labels_scores_and_where_to_look(tmp_path: Path) -> None:
+    text = compared(tmp_path, [])
+    assert "51,234" in text
+    assert "20,001" in text
+    start = next(line for line in text.splitlines() if line.strip().startswith("plain CLIP start"))
+    assert start.split()[-6:] == ["31.4"] * 6
+    best = [line for line in text.splitlines() if line.rstrip().endswith(" best")]
+    assert len(best) == 1
+    assert "caption-guided labels" in best[0]
+    assert "40.0" in best[0]
+    assert f"{tmp_path}/comparison/0123456789abcdef/report.html" in text
+    assert "rgc ui --store my/store" in text
+
+
+def test_comparison_names_the_departure_at_every_table_and_fits_80_columns(tmp_path: Path) -> None:
+    text = compared(tmp_path, ["untrained"])
+    words = " ".join(text.replace("departure from\n", "departure from ").split())
+    assert words.count("(departure from") == 2
+    assert "untrained" in text
+    assert all(len(line) <= 80 or str(tmp_path) in line for line in text.splitlines())
+    assert "\x1b" not in text
+
+
+def test_other_results_show_kind_key_folder_and_metrics(tmp_path: Path) -> None:
+    artifact = stored(tmp_path, "detector", {"metrics": {"steps": 1200.0, "loss": 0.123456}, "marks": ["untrained"]})
+    text = printed(artifact)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["detector", "0123456789abcdef"] in lines
+    assert ["folder", str(artifact.folder.uri)] in lines
+    assert ["steps", "1,200"] in lines
+    assert ["loss", "0.1235"] in lines
+    assert ["marks", "untrained"] in lines
