@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from regionclip.packaged import packaged_weights
+
 WEIGHTS = "clip.safetensors"
 DESCRIPTION = "clip.json"
 
@@ -62,13 +64,14 @@ def save_clip(
 def read_pretrained(model: str, pretrained: str | None, allow_untrained: bool, seed: int) -> tuple[CLIP, bool]:
     """A CLIP with the weights that `pretrained` names, and whether they are untrained.
 
-    pretrained: an open_clip tag ('openai'), 'hf-hub:org/name', a weights file (.safetensors, or .pt, .pth, .bin
-    holding a state dict in OpenAI or open_clip form), a folder of `save_clip`, or None for random weights of
-    `seed`, which needs `allow_untrained`. Pickled objects other than tensors are refused.
+    pretrained: an open_clip tag ('openai'), 'hf-hub:org/name', 'rgc:NAME' for weights of this package, a weights
+    file (.safetensors, or .pt, .pth, .bin holding a state dict in OpenAI or open_clip form), a folder of
+    `save_clip`, or None for random weights of `seed`, which needs `allow_untrained`. Pickled objects other than
+    tensors are refused.
     """
     if pretrained is None:
         return _untrained(model, allow_untrained, seed), True
-    path = Path(pretrained)
+    path = packaged_weights(pretrained) or Path(pretrained)
     if path.is_dir():
         return _from_folder(model, path)
     if path.is_file():

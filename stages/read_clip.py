@@ -9,6 +9,7 @@ from typing import Any
 
 from regionclip.clip_models import WEIGHTS, clip_width, read_pretrained, save_clip
 from regionclip.digests import file_sha256
+from regionclip.packaged import packaged_weights
 from stages.contract import Context, Result, Stage
 
 
@@ -37,7 +38,7 @@ def identity(config: ClipConfig) -> Mapping[str, Any]:
     """The content of a local weights file; the public name of weights that are downloaded; the seed of random ones."""
     if config.pretrained is None:
         return asdict(config)
-    path = Path(config.pretrained)
+    path = packaged_weights(config.pretrained) or Path(config.pretrained)
     weights = path / WEIGHTS if path.is_dir() else path
     if weights.is_file():
         return {"model": config.model, "weights_sha256": file_sha256(weights)}
