@@ -74,7 +74,12 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     module = nn.Linear(1, 1)
     with pytest.raises(ValueError, match="fit is nan at step 9; lower the learning rate"):
         run_steps(
-            LocalSession(), module, lambda step: {"fit": module(torch.full((1, 1), torch.nan)).sum()}, OPTIMIZERS[0], 10, 0
+            LocalSession(),
+            module,
+            lambda step: {"fit": module(torch.full((1, 1), torch.nan)).sum()},
+            OPTIMIZERS[0],
+            10,
+            0,
         )
 
 
