@@ -83,7 +83,7 @@ def process_parts(
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
     """Write a table as `<name>.parquet`; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table.combine_chunks(), sink, compression="zstd", version="2.6", data_page_version="1.0")
+    pq.write_table(table, sink, compression="zstd", version="2.6", data_page_version="1.0")
     folder.write(f"{name}.parquet", sink.getvalue().to_pybytes())
 
 

@@ -61,18 +61,17 @@ PICTOGRAMS: tuple[Pictogram, ...] = (
 CLASS_NAMES: tuple[str, ...] = tuple(pictogram.name for pictogram in PICTOGRAMS)
 
 NOVEL: tuple[str, ...] = (
-    "airplane",
+    "scissors",
     "chess queen",
     "chess rook",
     "cloud",
     "clover",
-    "flower",
+    "sun",
     "gear",
-    "hammer",
+    "sword",
     "monkey",
     "pencil",
-    "smiley face",
+    "sad face",
     "telephone",
 )
-
 BASE: tuple[str, ...] = tuple(name for name in CLASS_NAMES if name not in NOVEL)

@@ -15,7 +15,7 @@ from regionclip.training.session import LocalSession
 OPTIMIZERS = [OptimizerConfig(warmup_steps=3), OptimizerConfig(name="adamw", warmup_steps=3, schedule="cosine")]
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -37,7 +37,7 @@ def train(folder: Path | None, optimizer: OptimizerConfig, stop_at: int | None =
     def log(metrics: Mapping[str, float], step: int) -> None:
         logged[step] = dict(metrics)
         if step == stop_at:
-            raise Stopped
+            raise StoppedError
 
     module, losses = noisy_problem()
     return run_steps(LocalSession(folder, log=log), module, losses, optimizer, 20, seed=1), logged
@@ -50,7 +50,7 @@ def test_a_resumed_run_ends_in_the_bytes_of_an_undisturbed_one(
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 4)
     whole, expected = train(None, optimizer)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         train(tmp_path, optimizer, stop_at=11)
     resumed, logged = train(tmp_path, optimizer)
     assert min(logged) == 9

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from regionclip.clip_models import load_clip
+from regionclip.grouped import Grouped, grouped_lists
+from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig, image_tensor, normalize, read_image, resize
+from regionclip.proposer import ProposalConfig
+from regionclip.region_encoder import RegionEncoder
+from regionclip.schemas import IMAGES
+from stages import encode_regions, propose_regions
+from stages.contract import Artifact
+from stages.encode_regions import EncodeConfig, best_proposals
+from stages.parts import read_table, write_table
+from stages.propose_regions import ProposeConfig
+from stages.storage import Folder
+
+RESIZE = ResizeConfig("pretraining", 80, 120)
+PROPOSE = ProposeConfig(proposals=ProposalConfig(post_nms=20), resize=RESIZE, part_size=5)
+
+
+def test_the_best_proposals_of_each_image_are_kept_in_order() -> None:
+    proposals = Grouped(
+        np.array([0, 3, 3, 5]),
+        {"boxes": np.arange(20.0).reshape(5, 4), "objectness": np.array([0.5, 2.0, 0.5, -1.0, 1.0])},
+    )
+    best = best_proposals(proposals, 2)
+    assert best.offsets.tolist() == [0, 2, 2, 4]
+    assert best["objectness"].tolist() == [2.0, 0.5, 1.0, -1.0]
+    assert best["boxes"][:, 0].tolist() == [4.0, 0.0, 16.0, 12.0]
+
+
+def test_features_are_those_of_each_image_alone_in_the_resized_frame(world: Any) -> None:
+    config = EncodeConfig(num_regions=6, resize=RESIZE, part_size=7)
+    inputs = {"images": world["train_images"], "proposals": world["train_proposals"], "clip": world["clip"]}
+    artifact = world.run(encode_regions.STAGE, config, "alone", **inputs)
+    encoder = RegionEncoder(load_clip(world["clip"].folder.local()).visual).eval()
+    table = read_table(artifact, "regions")
+    assert table["image_id"].to_pylist() == list(range(12))
+    regions = grouped_lists(table, ["boxes", "features"])
+    for position in (0, 5):
+        image = read_image(world.store / "files" / f"{position}.png")
+        resized = resize(image, RESIZE)
+        rows, _ = regions.rows(np.array([position]))
+        scale = torch.tensor([resized.width / image.width, resized.height / image.height] * 2)
+        pixels = normalize(image_tensor(resized), CLIP_MEAN, CLIP_STD)[None]
+        with torch.inference_mode():
+            expected = encoder.region_features(pixels, [torch.from_numpy(regions["boxes"][rows]) * scale])
+        found = torch.from_numpy(regions["features"][rows])
+        assert found.dtype == torch.float16
+        torch.testing.assert_close(found.float(), expected, atol=1e-3, rtol=1e-2)
+
+
+def test_proposals_lie_inside_the_original_images_best_first(world: Any) -> None:
+    artifact = world.run(
+        propose_regions.STAGE, PROPOSE, "inside", images=world["train_images"], proposer=world["proposer"]
+    )
+    for row in read_table(artifact, "proposals").to_pylist():
+        boxes = np.array(row["boxes"])
+        assert (boxes[:, :2] >= 0).all()
+        assert (boxes[:, 2:] <= [row["width"], row["height"]]).all()
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+        assert row["objectness"] == sorted(row["objectness"], reverse=True)
+
+
+@pytest.mark.parametrize("method", ["random", "grid"])
+def test_boxes_without_a_proposer_open_no_image_and_repeat(world: Any, method: Any, tmp_path: Path) -> None:
+    listed = world.artifact("images", f"absent_{method}", external={"images": str(tmp_path)})
+    write_table(listed.folder, "images", read_table(world["train_images"], "images"))
+    config = replace(PROPOSE, method=method, random_boxes=7)
+    first, second = (
+        read_table(world.run(propose_regions.STAGE, config, f"{method}_{each}", images=listed), "proposals")
+        for each in range(2)
+    )
+    assert first.equals(second)
+    assert len(first) == 12
+    if method == "random":
+        assert first["boxes"][0] != first["boxes"][3]
+
+
+def test_a_proposer_and_a_method_that_do_not_fit_are_refused(world: Any) -> None:
+    with pytest.raises(ValueError, match="method is 'rpn'; give a proposer"):
+        world.run(propose_regions.STAGE, PROPOSE, "x", images=world["train_images"])
+    grid = replace(PROPOSE, method="grid")
+    with pytest.raises(ValueError, match="method is 'grid'; leave the proposer out"):
+        world.run(propose_regions.STAGE, grid, "x", images=world["train_images"], proposer=world["proposer"])
+
+
+@pytest.fixture
+def damaged(world: Any, tmp_path: Path) -> Artifact:
+    """Four images, of which one is cut off and one has another size than its record says."""
+    rows = read_table(world["train_images"], "images").to_pylist()[:4]
+    folder = Folder(str(tmp_path))
+    for row in rows:
+        folder.write(row["file_name"], (world.store / "files" / row["file_name"]).read_bytes())
+    folder.write(rows[1]["file_name"], folder.read(rows[1]["file_name"])[:60])
+    rows[2]["width"] += 8
+    listed = world.artifact("images", "damaged", external={"images": folder.uri})
+    write_table(listed.folder, "images", pa.Table.from_pylist(rows, IMAGES))
+    return listed
+
+
+def test_unreadable_images_are_rejected_with_their_reasons(world: Any, damaged: Artifact) -> None:
+    config = replace(PROPOSE, max_rejected_fraction=0.5)
+    artifact = world.run(propose_regions.STAGE, config, "damaged", images=damaged, proposer=world["proposer"])
+    assert read_table(artifact, "proposals")["image_id"].to_pylist() == [0, 3]
+    reasons = {row["item"]: row["reason"] for row in read_table(artifact, "rejected").to_pylist()}
+    assert reasons.keys() == {"1.png", "2.png"}
+    assert "cannot be read" in reasons["1.png"]
+    assert "is 64 x 64 pixels, but its record says 72 x 64" in reasons["2.png"]
+
+
+def test_encoding_rejects_what_it_cannot_read_and_stops_when_that_is_too_much(world: Any, damaged: Artifact) -> None:
+    random = replace(PROPOSE, method="random", random_boxes=5)
+    proposals = world.run(propose_regions.STAGE, random, "of_damaged", images=damaged)
+    inputs = {"images": damaged, "proposals": proposals, "clip": world["clip"]}
+    config = EncodeConfig(num_regions=5, resize=RESIZE, max_rejected_fraction=0.5)
+    artifact = world.run(encode_regions.STAGE, config, "damaged", **inputs)
+    assert read_table(artifact, "regions")["image_id"].to_pylist() == [0, 3]
+    with pytest.raises(ValueError, match="2 of 4 items are rejected"):
+        world.run(encode_regions.STAGE, replace(config, max_rejected_fraction=0.1), "stopped", **inputs)
+
+
+def test_proposals_of_other_images_are_refused(world: Any) -> None:
+    inputs = {"images": world["test_images"], "proposals": world["train_proposals"], "clip": world["clip"]}
+    with pytest.raises(ValueError, match="12 of 12 images are not among the 5 listed ones, first is 0"):
+        world.run(encode_regions.STAGE, EncodeConfig(resize=RESIZE), "x", **inputs)
