@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 EXIT_FAILED, EXIT_USER = 1, 2
+TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
 DEFAULT_STORE = ".rgc/store"
 
 app = typer.Typer(
@@ -33,12 +34,12 @@ RayAddress = Annotated[str | None, typer.Option("--ray-address", help="A running
 TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow server; default: SQLite by the store.")]
 
 VERBS = {
-    "pseudo-label": "Captions to concepts, images to proposals, teacher features and region labels.",
+    "pseudo-label": "Name the regions of images with concepts of captions.",
     "pretrain": "Pretrain the student on region labels.",
-    "transfer": "Move the pretrained student to detection, on base boxes only.",
+    "transfer": "Make the student a detector, on base boxes only.",
     "evaluate": "Evaluate the detector on base, novel and all classes.",
-    "all": "Every recipe of the config, and the page that compares them.",
-    "train-teacher": "Train the plain CLIP teacher and student start on images and captions.",
+    "all": "Run every recipe and write the page that compares them.",
+    "train-teacher": "Train the plain CLIP teacher on images and captions.",
     "train-proposer": "Train the class-agnostic localiser on base boxes.",
 }
 
@@ -106,13 +107,15 @@ def main() -> None:
     """Run the command line; exit 0 fine, 1 the work failed, 2 the user's input."""
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
+    except SystemExit as leaving:
+        if leaving.code != TYPER_INTERRUPTED:
+            raise
         print("interrupted; nothing finished is lost: give the same command again to go on", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except (ValueError, FileNotFoundError) as error:
         if os.environ.get("RGC_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_line(error)}", file=sys.stderr)
         sys.exit(EXIT_USER)
     except Exception as error:
         if os.environ.get("RGC_DEBUG"):

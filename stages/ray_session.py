@@ -19,6 +19,7 @@ _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_num_workers_soft_limit": "8",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_preload_python_modules": "ray.data",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }

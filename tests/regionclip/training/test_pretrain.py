@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -200,8 +201,9 @@ class TwoThreads:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.own, self.barrier, self.slots = threading.local(), threading.Barrier(2, timeout=60), [torch.empty(0)] * 2
-        for name in ("all_reduce", "all_gather", "get_rank", "get_world_size", "is_initialized"):
-            monkeypatch.setattr(torch.distributed, name, getattr(self, name))
+        monkeypatch.setattr(torch.distributed, "all_reduce", self.all_reduce)
+        monkeypatch.setattr(torch.distributed, "all_gather", self.all_gather)
+        monkeypatch.setattr(torch.distributed, "group", SimpleNamespace(WORLD=self))
 
     def run(self, work: Callable[[int], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         def of_rank(rank: int) -> dict[str, Tensor]:
@@ -219,14 +221,11 @@ class TwoThreads:
         for part, given in zip(parts, self._exchange(tensor), strict=True):
             part.copy_(given)
 
-    def get_rank(self, group: object = None) -> int:
+    def rank(self) -> int:
         return self.own.rank
 
-    def get_world_size(self, group: object = None) -> int:
+    def size(self) -> int:
         return 2
-
-    def is_initialized(self) -> bool:
-        return True
 
     def _exchange(self, tensor: Tensor) -> list[Tensor]:
         self.slots[self.own.rank] = tensor.detach().clone()
@@ -239,7 +238,7 @@ class TwoThreads:
 def test_two_ranks_train_as_one_process_with_the_same_global_batch(
     pretrain_arguments: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = {"losses": LossWeights(1.0, 0.0, 1.0), "num_steps": 5}
+    config = {"losses": LossWeights(1.0, 0.0, 1.0), "num_steps": 3}
     single, _ = run(pretrain_arguments(**config))
 
     def rank_of_two(rank: int) -> dict[str, Tensor]:
@@ -251,7 +250,6 @@ def test_two_ranks_train_as_one_process_with_the_same_global_batch(
     assert equal(first, second)
     start = pretrain_arguments().clip.visual.state_dict()
     moved = {name: (single[name] - start[name]).float().norm() for name in single}
-    print(sorted(((first[n] - single[n]).float().norm() / (moved[n]+1e-9), n, moved[n]) for n in single)[-6:])
     assert max(moved.values()) > 1e-2
     for name in single:
-        assert (first[name] - single[name]).float().norm() <= 0.01 * moved[name] + 1e-6
+        assert (first[name] - single[name]).float().norm() <= 1e-3 * moved[name] + 1e-6
