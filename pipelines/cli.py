@@ -120,5 +120,9 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("RGC_DEBUG"):
             raise
-        print(f"failed: {type(error).__name__}: {error}\n(RGC_DEBUG=1 shows the traceback)", file=sys.stderr)
+        print(f"failed: {type(error).__name__}: {_line(error)} (RGC_DEBUG=1 shows the traceback)", file=sys.stderr)
         sys.exit(EXIT_FAILED)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

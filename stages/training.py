@@ -56,9 +56,10 @@ class _FolderSession:
         world_size: int,
         device: torch.device,
         log: Callable[[Mapping[str, float], int], None],
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
         self.rank, self.world_size, self.device = rank, world_size, device
-        self._work, self._log = work, log
+        self._work, self._log, self._flush = work, log, flush
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         if self.rank == 0:
@@ -69,6 +70,7 @@ class _FolderSession:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         if self.rank == 0:
+            self._flush()  # first, so that no metric before the checkpoint is lost with the process
             data = io.BytesIO()
             torch.save(state, data)
             self._work.write(_STATE, data.getvalue())
@@ -127,9 +129,8 @@ def _run_worker(config: dict[str, Any]) -> None:
     loop, arguments, work, num_cpus = pickle.loads(config["job"])
     place = ray.train.get_context()
     sender = _Sender(work.child(_LOG))
-    session = _FolderSession(
-        work, place.get_world_rank(), place.get_world_size(), ray.train.torch.get_device(), sender.log
-    )
+    rank, device = place.get_world_rank(), ray.train.torch.get_device()
+    session = _FolderSession(work, rank, place.get_world_size(), device, sender.log, sender.flush)
     with torch_threads(num_cpus):
         try:
             loop(session, arguments)

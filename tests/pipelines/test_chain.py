@@ -191,11 +191,12 @@ def test_a_written_data_set_is_standard_coco_and_keys_follow_its_content(
     assert len(coco.getImgIds()) == 23
     assert len(coco.loadCats(coco.getCatIds())) == 40
     assert all((here / "images" / image["file_name"]).is_file() for image in coco.loadImgs(coco.getImgIds()))
-    command = ["run", "pseudo-label", "--config", str(smoke.config), "--store", str(store), "--set"]
-    first = rgc(*command, f"data.root={here}")
+    tracking = default_tracking_uri(Folder(str(smoke.store)))
+    command = ["run", "pseudo-label", "--config", str(smoke.config), "--store", str(store), "--tracking-uri", tracking]
+    first = rgc(*command, "--set", f"data.root={here}")
     assert (first.code, first.err) == (0, "")
     shutil.move(here, there)
-    moved = rgc(*command, f"data.root={there}")
+    moved = rgc(*command, "--set", f"data.root={there}")
     assert (moved.code, moved.err) == (0, "")
     assert set(lines(first.out)) == set(lines(moved.out))
     again = [line.split()[0] for line in moved.out.splitlines() if lines(line) and "reused" not in line]
