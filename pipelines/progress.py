@@ -16,14 +16,14 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._name, self._latest = "", ""
+        self._name, self._total = "", 0
         self._shown = 0.0
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
     def start(self, name: str) -> None:
         """Begin to show a stage."""
-        self._name, self._latest, self._shown = name, "", time.monotonic()
+        self._name, self._total, self._shown = name, 0, time.monotonic()
         if self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[latest]}"), console=self._console, transient=True)
@@ -32,16 +32,17 @@ class Display:
 
     def advance(self, done: int, total: int, unit: str) -> None:
         """Show that `done` of `total` units are finished."""
+        self._total = total
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
         self._line(f"{done:,}/{total:,} {unit}")
 
     def metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Show the newest metrics of a step."""
-        self._latest = "  ".join([f"step {step:,}", *(f"{name} {value:.4g}" for name, value in metrics.items())])
+        """Show the newest metrics of a step; of a training, whose total `advance` has told, also how far it is."""
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if self._bar is not None:
-            self._bar.update(self._task, latest=self._latest)
-        self._line(self._latest)
+            self._bar.update(self._task, completed=step, latest=numbers)
+        self._line(f"step {step:,}{f'/{self._total:,}' if self._total else ''}  {numbers}")
 
     def stop(self) -> None:
         """Take the bar away."""

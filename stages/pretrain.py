@@ -50,6 +50,7 @@ def pretrain(
     }
     checked = PretrainArguments(clip=model, **arguments)
     check_pretrain(checked)
+    context.advance(0, config.num_steps, "steps")
     state = fit(context, _loop, {"clip": clip.folder, **arguments})
     visual = {name.removeprefix("visual."): value for name, value in state["model"].items()}
     model.visual.load_state_dict(visual)

@@ -39,7 +39,7 @@ def _folder(config: ProposerSourceConfig) -> Path:
     folder = packaged_weights(config.weights) or Path(config.weights)
     for name in FILES:
         if not (folder / name).is_file():
-            raise ValueError(f"proposer weights {config.weights}: {folder / name} does not exist; train-proposer makes it")
+            raise ValueError(f"proposer weights {config.weights}: {folder / name} is missing; train-proposer makes it")
     return folder
 
 

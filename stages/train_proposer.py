@@ -29,6 +29,7 @@ def train_proposer(context: Context, config: ProposerTrainingConfig, images: Art
     columns = {"boxes": rows["box"].combine_chunks().flatten().to_numpy().reshape(-1, 4)}
     truth = grouped_rows(owners, image_ids, columns)
     arguments = ProposerArguments(config, image_files(images, image_ids), truth)
+    context.advance(0, config.num_steps, "steps")
     state = fit(context, _loop, {"arguments": arguments})
     proposer = Proposer(config.proposer)
     proposer.load_state_dict(state["model"])

@@ -41,6 +41,7 @@ def train_teacher(context: Context, config: TeacherConfig, images: Artifact, cap
         "files": image_files(images, image_ids),
         "captions": [by_image[image_id] for image_id in image_ids.tolist()],
     }
+    context.advance(0, config.training.num_steps, "steps")
     state = fit(context, _loop, arguments)
     clip = create_clip(config.training.model)
     clip.load_state_dict(state["model"])

@@ -50,6 +50,7 @@ def transfer(
     }
     checked = TransferArguments(clip=model, **arguments)
     check_transfer(checked)
+    context.advance(0, config.num_steps, "steps")
     state = fit(context, _loop, {"clip": clip.folder, **arguments})
     detector = build_detector(checked)
     detector.load_state_dict(state["model"])

@@ -181,9 +181,7 @@ def test_from_the_run_of_a_detector_one_gets_back_to_the_captions(smoke: Any) ->
     assert {"pretrain", "label_regions", "encode_regions", "train_proposer", "read_clip"} <= set(upstream)
 
 
-def test_a_written_data_set_is_standard_coco_and_keys_follow_its_content(
-    smoke: Any, rgc: Rgc, tmp_path: Path
-) -> None:
+def test_a_written_data_set_is_standard_coco_and_keys_follow_its_content(smoke: Any, rgc: Rgc, tmp_path: Path) -> None:
     here, there, store = tmp_path / "here", tmp_path / "there", tmp_path / "store"
     written = rgc("data", "scenes", "--config", str(smoke.config), "--out", str(here))
     assert (written.code, written.err) == (0, "")
