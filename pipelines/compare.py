@@ -17,6 +17,7 @@ def compare(config: PipelineConfig, run: Runner) -> Artifact:
     """The page and the numbers of all recipes; the first recipe is what the others are measured against."""
     if not config.recipes:
         raise ValueError("the config names no recipes to compare; add 'recipes', or run 'evaluate' for a single one")
+    inputs.read_sources(config, run)
     reports: dict[str, Artifact] = {}
     for index, recipe in enumerate(config.recipes):
         own = config.with_recipe(recipe)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import stages
 from regionclip.scenes.dataset import ScenesConfig
 from regionclip.training.pretrain import LossWeights, PretrainConfig
 from regionclip.training.proposer import ProposerTrainingConfig
@@ -99,6 +102,17 @@ class ResourcesConfig:
 
     default: Resources = field(default_factory=Resources)
     stages: Mapping[str, Resources] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = [module.name for module in pkgutil.iter_modules(stages.__path__)]
+        for name, given in {"default": self.default, **self.stages}.items():
+            if name not in ("default", *known):
+                close = ", ".join(difflib.get_close_matches(name, known)) or "the name of a file in stages/"
+                raise ValueError(f"no stage is named '{name}'; did you mean {close}?")
+            if min(given.num_workers, given.num_gpus) < 0 or given.num_cpus <= 0 or given.batch_size < 1:
+                raise ValueError(
+                    f"{name}: {given}; num_workers and num_gpus are 0 or more, num_cpus above 0, batch_size 1 or more"
+                )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from stages.contract import Artifact
 
 def evaluate(config: PipelineConfig, run: Runner) -> Artifact:
     """AP50 of the detector over base, novel and all classes."""
+    inputs.read_sources(config, run)
     return detection_report(config, run, transfer(config, run))
 
 

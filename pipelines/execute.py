@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -48,6 +49,8 @@ def execute(
     config = load(PipelineConfig, source, overrides)
     console = console or Console()
     folder = Folder(store)
+    if not dry_run:
+        _check_writable(folder)
     tracker: Tracker = NoTracker() if dry_run else _tracker(folder, verb, config, tracking_uri)
     runner = Runner(
         folder,
@@ -74,6 +77,15 @@ def write_scenes_folder(out: Path, source: str, overrides: Sequence[str]) -> Non
     metrics = write_scenes(config.data.scenes, lambda name, data: folder.write(name, data, durable=False))
     counts = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
     Console().print(f"wrote {out} ({counts})")
+
+
+def _check_writable(store: Folder) -> None:
+    if store.is_local:
+        try:
+            Path(store.uri).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=store.uri).close()
+        except OSError as error:
+            raise ValueError(f"the store {store.uri} cannot be written ({error}); choose another --store") from error
 
 
 def _tracker(store: Folder, verb: str, config: PipelineConfig, uri: str | None) -> Tracker:

@@ -20,6 +20,22 @@ from stages import (
 from stages.contract import Artifact
 
 
+def read_sources(config: PipelineConfig, run: Runner) -> None:
+    """Read whatever is given from outside, so that what is wrong with it is said before any long work."""
+    train, test, classes = config.data.train, config.data.test, config.classes
+    if not config.from_scratch:
+        teacher(config, run)
+        student_start(config, run)
+        if config.proposer_weights is not None:
+            proposer(config, run)
+    images(config, run, train)
+    captions(config, run)
+    pool_captions(config, run)
+    boxes(config, run, train, classes.base)
+    images(config, run, test)
+    boxes(config, run, test, classes.base + classes.novel)
+
+
 def images(config: PipelineConfig, run: Runner, split: SplitConfig) -> Artifact:
     """The images of a split."""
     source = read_images.ImagesConfig(config.data.root, split.images, split.instances, split.split)

@@ -26,6 +26,8 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
+_SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+_PAGES = {"mlflow.experimentKind": "custom_model_development"}  # without it the pages are those for language models
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _CONTEXT = "mlflow.data.context"
 _BUFFERED_METRICS, _FLUSH_SECONDS = 500, 5.0
@@ -193,7 +195,8 @@ def serve_ui(store: str, tracking_uri: str | None, port: int) -> None:
         raise ValueError(f"{path} does not exist; run a pipeline with this --store first")
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *address]
-    subprocess.run(command, check=True, env={**os.environ, **_ENVIRONMENT})
+    print(f"runs at http://127.0.0.1:{port}/#/experiments/1/runs (Ctrl-C ends the server)", flush=True)
+    subprocess.run(command, check=True, env={**os.environ, **_ENVIRONMENT, **_SERVER})
 
 
 def _client(uri: str) -> Any:
@@ -215,7 +218,7 @@ def _experiment(client: Any, store: Folder, uri: str) -> str:
         return str(known.experiment_id)
     served = uri.startswith(("http://", "https://", "databricks"))
     location = None if served else (_home(store) / "mlflow-artifacts").as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=_PAGES))
 
 
 def _home(store: Folder) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -88,6 +89,8 @@ def check_refused(outcome: Any, *words: str) -> None:
         ("teacher.pretrained=nowhere.pt", ["nowhere.pt", "neither a file"]),
         ("proposer_weights=nowhere", ["nowhere", "train-proposer"]),
         ("embeddings.templates=some", ["'some'", "method81"]),
+        ("resources.default.batch_size=0", ["batch_size=0", "batch_size 1 or more"]),
+        ("resources.stages.pretrian.num_workers=1", ["'pretrian'", "did you mean pretrain"]),
         ("data.root=nowhere", ["nowhere", "no such data folder"]),
         ("data.train.split=dev", ["'dev'", "choose one of"]),
         ("data.pool_captions=[nowhere.json]", ["nowhere.json", "no such file"]),
@@ -186,8 +189,10 @@ def test_wrong_data_are_refused(run: Any, store: Path, data: Path, damage: Any, 
     for path, content in zip(paths, parsed, strict=True):
         path.write_text(json.dumps(content))
     before = contents(store)
-    check_refused(run("all", f"data.root={data}"), *words)
+    refused = run("all", f"data.root={data}")
+    check_refused(refused, *words)
     assert contents(store).items() >= before.items()
+    assert not re.search("train_proposer|transfer", refused.out), "long work before the data were checked"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}"])
@@ -246,8 +251,8 @@ def test_a_class_table_that_does_not_fit_the_classes_is_refused(
 
 
 def test_a_pool_of_another_width_than_the_teacher_is_refused(run: Any, store: Path, smoke: Any) -> None:
-    pool = len(read_table(smoke.plan(verb="pseudo-label")[4].artifact, "concepts"))
-    artifact = damaged_embeddings(store, pool, list, 16)
+    (pool,) = (step.artifact for step in smoke.plan(verb="pseudo-label") if step.stage == "extract_concepts")
+    artifact = damaged_embeddings(store, read_table(pool, "concepts").num_rows, list, 16)
     check_refused(run("pseudo-label"), artifact.key, "16", "32", "embed")
 
 
