@@ -195,7 +195,8 @@ def serve_ui(store: str, tracking_uri: str | None, port: int) -> None:
         raise ValueError(f"{path} does not exist; run a pipeline with this --store first")
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *address]
-    print(f"runs at http://127.0.0.1:{port}/#/experiments/1/runs (Ctrl-C ends the server)", flush=True)
+    page = "" if tracking_uri else "/#/experiments/1/runs"  # a new embedded store numbers ours 1
+    print(f"runs at http://127.0.0.1:{port}{page} (Ctrl-C ends the server)", flush=True)
     subprocess.run(command, check=True, env={**os.environ, **_ENVIRONMENT, **_SERVER})
 
 
