@@ -33,7 +33,7 @@ def print_artifacts(store: str, console: Console | None = None) -> None:
         table.add_column(heading, no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
-    table.add_column("marks")
+    table.add_column("marks", overflow="fold")
     for artifact in artifacts:
         manifest = artifact.manifest
         files = manifest["files"].values()

@@ -58,8 +58,8 @@ class MlflowTracker:
     ) -> None:
         uri = tracking_uri or default_tracking_uri(store)
         self._store = store
-        self._client = _client(uri)
         try:
+            self._client = _client(uri)
             self._experiment = _experiment(self._client, store, uri)
         except Exception as error:  # MLflow raises many types for a server that is away
             raise ValueError(f"the tracking store {uri} cannot be used: {error}") from error

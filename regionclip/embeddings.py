@@ -49,16 +49,18 @@ def load_embeddings(folder: Path, width: int | None = None) -> tuple[list[str], 
         concepts = [str(name) for name in about["concepts"]]
         expected = about["order_sha256"]
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}: not readable as concept embeddings ({error}); run embed_concepts again") from error
+        raise ValueError(
+            f"{folder}: not readable as concept embeddings ({error}); remove this folder and run again"
+        ) from error
     if embeddings.ndim != 2 or len(embeddings) != len(concepts):
         raise ValueError(
             f"{folder}: embeddings of shape {list(embeddings.shape)} for {len(concepts)} concepts; "
-            "run embed_concepts again with this list"
+            "remove this folder and run again"
         )
     if order_sha256(concepts) != expected:
         raise ValueError(
             f"{folder}: the concepts are not those, or not in the order, that the embeddings were made with "
-            f"(hash {order_sha256(concepts)[:12]} instead of {str(expected)[:12]}); run embed_concepts again"
+            f"(hash {order_sha256(concepts)[:12]} instead of {str(expected)[:12]}); remove this folder and run again"
         )
     if width is not None:
         check_width(embeddings, width, str(folder))

@@ -10,6 +10,7 @@ from regionclip.coco import check_image_files, dataset_folder, read_coco_images
 from regionclip.digests import content_sha256, file_sha256
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import write_table
+from stages.rows import OWN_STORE
 from stages.storage import Folder
 
 
@@ -32,8 +33,10 @@ def read_images(context: Context, config: ImagesConfig, dataset: Artifact | None
     images = read_coco_images(root / config.instances, config.split)
     check_image_files(images, root / config.images)
     write_table(context.folder, "images", images)
-    folder = dataset.folder if dataset else Folder(str(root))
-    return Result(metrics={"images": images.num_rows}, external={"images": folder.child(config.images).uri})
+    where = (
+        f"{OWN_STORE}dataset/{dataset.key}/{config.images}" if dataset else Folder(str(root)).child(config.images).uri
+    )
+    return Result(metrics={"images": images.num_rows}, external={"images": where})
 
 
 def identity(config: ImagesConfig) -> Mapping[str, Any]:

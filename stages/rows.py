@@ -16,6 +16,8 @@ from stages.contract import Artifact
 from stages.parts import iter_tables, read_table
 from stages.storage import Folder
 
+OWN_STORE = "store:"
+
 
 @dataclass(frozen=True)
 class RowRef:
@@ -65,8 +67,11 @@ def image_files(images: Artifact, image_ids: NDArray[np.int64]) -> ImageFiles:
 
 
 def images_folder(images: Artifact) -> Folder:
-    """The folder of the image files, which an images artifact only points to."""
-    return Folder(images.manifest["external"]["images"])
+    """The folder of the image files, which an images artifact only points to; `store:` names one of its own store."""
+    where: str = images.manifest["external"]["images"]
+    if where.startswith(OWN_STORE):
+        return images.folder.parent.parent.child(where.removeprefix(OWN_STORE))
+    return Folder(where)
 
 
 def count_in_lists(folder: Folder, table: str, column: str) -> int:

@@ -112,11 +112,9 @@ def _histogram(scores: np.ndarray) -> np.ndarray:
 
 
 def best_recipe(recipes: Sequence[Recipe], excluding: int | None = None, metric: str = "AP50_novel") -> int | None:
-    """The index of the recipe with the highest metric, the first of equals; None when none was measured."""
+    """The index of the recipe with the highest metric, the first of equals; None when none is above 0."""
     values = {
-        index: value
-        for index, recipe in enumerate(recipes)
-        if index != excluding and (value := recipe.value(metric)) is not None
+        index: value for index, recipe in enumerate(recipes) if index != excluding and (value := recipe.value(metric))
     }
     return max(values, key=lambda index: (values[index], -index)) if values else None
 

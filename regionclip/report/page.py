@@ -93,7 +93,7 @@ def lead(recipes: Sequence[Recipe], baseline: int, control: int | None) -> str:
     """The page's first sentence: which recipe is best on novel classes, and by how much."""
     best = best_recipe(recipes)
     if best is None:
-        return "AP50 on novel classes was not measured."
+        return "No recipe found an object of a novel class."
     text = f"Best on novel classes: {recipes[best].title}, with an AP50 of {percent(recipes[best].value('AP50_novel'))}"
     others = [(index, words) for index, words in ((baseline, "the plain start"), (control, "the control"))]
     changes = [

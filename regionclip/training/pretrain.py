@@ -49,7 +49,7 @@ class PretrainConfig:
     captions_per_image: the first so many captions of an image, one drawn a step.
     if_none_kept: what a worker does when no region of its batch is confident: 'skip' the region losses, or
     'keep_all' regions, as the reference does.
-    image_box: the box of the whole image, with the 'padded' rest of the batch, as the reference, or the 'image' alone.
+    image_box: the box of the whole image: the 'image' alone, or with the 'padded' rest of its batch, as the reference.
     """
 
     losses: LossWeights = field(default_factory=LossWeights)
@@ -60,7 +60,7 @@ class PretrainConfig:
     regions_per_image: int = 100
     captions_per_image: int = 5
     if_none_kept: Literal["skip", "keep_all"] = "skip"
-    image_box: Literal["padded", "image"] = "padded"
+    image_box: Literal["padded", "image"] = "image"
     freeze_until: int = 2
     flip: float = 0.5
     resize: ResizeConfig = field(default_factory=lambda: ResizeConfig(rule="pretraining"))

@@ -303,7 +303,7 @@ def test_page_stands_without_labels_novel_scores_or_training_images(tmp_path: Pa
     del scenes.inputs["train_images"]
     _, html, comparison = compare(scenes, tmp_path / "out", names=NAMES[:2], notes=(), control=None)
     assert comparison["best"] is None
-    assert "AP50 on novel classes was not measured" in html
+    assert "No recipe found an object of a novel class" in html
     assert "What was labelled" not in html
 
 

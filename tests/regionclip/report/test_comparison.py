@@ -66,6 +66,7 @@ def test_best_is_the_first_of_the_highest_and_may_leave_one_out() -> None:
     assert best_recipe(recipes) == 0
     assert best_recipe(recipes, excluding=0) == 1
     assert best_recipe(recipes[3:]) is None
+    assert best_recipe([Recipe("nothing found", "", False, {"AP50_novel": 0.0})]) is None
 
 
 def test_comparison_subtracts_the_baseline_and_keeps_unmeasured_metrics_out() -> None:

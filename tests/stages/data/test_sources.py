@@ -20,6 +20,7 @@ from stages.read_boxes import BoxesConfig
 from stages.read_captions import CaptionsConfig
 from stages.read_clip import ClipConfig
 from stages.read_images import ImagesConfig
+from stages.rows import images_folder
 from stages.storage import Folder
 
 Run = Callable[..., Artifact]
