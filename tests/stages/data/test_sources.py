@@ -92,6 +92,13 @@ def test_images_point_to_the_folder_of_the_files(root: Path, run_stage: Run) -> 
     assert [folder.read(name) for name in read_table(images, "images")["file_name"].to_pylist()] == [b"jpeg 1"]
 
 
+def test_images_of_a_dataset_are_found_wherever_their_store_lies(tmp_path: Path) -> None:
+    for store in ("here", "there"):
+        folder = Folder(str(tmp_path / store / "images" / "4567"))
+        folder.write("manifest.json", json.dumps({"external": {"images": "store:dataset/0123/images"}}).encode())
+        assert images_folder(Artifact("images", "4567", folder)).uri == str(tmp_path / store / "dataset/0123/images")
+
+
 def test_captions_of_several_files_follow_each_other(root: Path, run_stage: Run) -> None:
     (root / "web.tsv").write_text("from the web\thttp://a\nbroken\n")
     config = CaptionsConfig(str(root), ("web.tsv", "annotations/captions.json"), max_rejected_fraction=0.25)
