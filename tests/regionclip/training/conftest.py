@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from PIL import Image
 from regionclip.clip_models import create_clip
 from regionclip.grouped import Grouped
 from regionclip.images import ResizeConfig
+from regionclip.training import loop
 from regionclip.training.images import ImageFiles
 from regionclip.training.pretrain import PretrainArguments, PretrainConfig
 from regionclip.training.schedule import OptimizerConfig
+from regionclip.training.session import LocalSession
 
 NUM_IMAGES, REGIONS, CONCEPTS = 6, 5, 7
 
@@ -90,3 +93,15 @@ def pretrain_arguments(start: CLIP) -> Callable[..., PretrainArguments]:
 @pytest.fixture
 def random_images() -> ImageFiles:
     return image_files(NUM_IMAGES)
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalSession:
+    """A session that keeps step 2 in `tmp_path` and is interrupted at step 3."""
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(loop, "LOG_EVERY", 3)
+
+    def stop(metrics: Mapping[str, float], step: int) -> None:
+        raise KeyboardInterrupt
+
+    return LocalSession(tmp_path, log=stop)

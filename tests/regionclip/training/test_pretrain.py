@@ -64,18 +64,11 @@ def test_five_steps_lower_the_losses_and_repeat_exactly(
 
 
 def test_a_resumed_pretraining_ends_in_the_same_bytes(
-    pretrain_arguments: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretrain_arguments: Make, interrupted: LocalSession, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(loop, "LOG_EVERY", 3)
-
-    class Stopping(LocalSession):
-        def log(self, metrics: Mapping[str, float], step: int) -> None:
-            raise KeyboardInterrupt
-
     whole, _ = run(pretrain_arguments())
     with pytest.raises(KeyboardInterrupt):
-        pretrain(Stopping(tmp_path), pretrain_arguments())
+        pretrain(interrupted, pretrain_arguments())
     resumed, _ = run(pretrain_arguments(), tmp_path)
     assert equal(whole, resumed)
 

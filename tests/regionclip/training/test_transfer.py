@@ -77,18 +77,11 @@ def test_five_steps_lower_the_loss_and_repeat_exactly(
 
 
 def test_a_resumed_transfer_ends_in_the_same_bytes(
-    arguments: TransferArguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: TransferArguments, interrupted: LocalSession, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(loop, "LOG_EVERY", 3)
-
-    class Stopping(LocalSession):
-        def log(self, metrics: Mapping[str, float], step: int) -> None:
-            raise KeyboardInterrupt
-
     whole, _ = run(copy.deepcopy(arguments))
     with pytest.raises(KeyboardInterrupt):
-        transfer(Stopping(tmp_path), copy.deepcopy(arguments))
+        transfer(interrupted, copy.deepcopy(arguments))
     resumed, _ = run(copy.deepcopy(arguments), tmp_path)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
