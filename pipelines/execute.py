@@ -15,6 +15,7 @@ from pipelines.config import PipelineConfig
 from pipelines.evaluate import evaluate
 from pipelines.loading import load
 from pipelines.pretrain import pretrain
+from pipelines.progress import Display
 from pipelines.pseudo_label import pseudo_label
 from pipelines.runner import NoTracker, Runner, Tracker
 from pipelines.train import train_proposer, train_teacher
@@ -73,10 +74,19 @@ def write_scenes_folder(out: Path, source: str, overrides: Sequence[str]) -> Non
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; give a new folder")
     config = load(PipelineConfig, source, overrides)
-    folder = Folder(str(out))
-    metrics = write_scenes(config.data.scenes, lambda name, data: folder.write(name, data, durable=False))
+    folder, console = Folder(str(out)), Console()
+    display = Display(console)
+    display.start("make_scenes")
+    try:
+        metrics = write_scenes(
+            config.data.scenes,
+            lambda name, data: folder.write(name, data, durable=False),
+            lambda done, total: display.advance(done, total, "scenes"),
+        )
+    finally:
+        display.stop()
     counts = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
-    Console().print(f"wrote {out} ({counts})")
+    console.print(f"wrote {out} ({counts})")
 
 
 def _check_writable(store: Folder) -> None:

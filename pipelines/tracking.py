@@ -27,7 +27,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
 _SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
-_PAGES = {"mlflow.experimentKind": "custom_model_development"}  # without it the pages are those for language models
+_PAGE = "/#/experiments/1/runs?workflowType=machine_learning"  # a new embedded store numbers ours 1
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _CONTEXT = "mlflow.data.context"
 _BUFFERED_METRICS, _FLUSH_SECONDS = 500, 5.0
@@ -76,7 +76,7 @@ class MlflowTracker:
 
     def reuse(self, stage: Stage, artifact: Artifact, manifest: Mapping[str, Any]) -> None:
         self._marks.update(manifest["marks"])
-        tags = {"reused": "true", "marks": " ".join(manifest["marks"])}
+        tags = {"reused": "true", **_marks(manifest)}
         run_id = self._start_child(stage, artifact, tags, {})
         given = {name: (value["kind"], value["key"]) for name, value in manifest["inputs"].items()}
         self._log_data(run_id, artifact, given)
@@ -138,7 +138,8 @@ class _StageRun:
         if manifest is not None:
             self._tracker._marks.update(manifest["marks"])
             self.log(manifest["metrics"], step=0)
-            self._client.set_tag(self._run_id, "marks", " ".join(manifest["marks"]))
+            for name, value in _marks(manifest).items():
+                self._client.set_tag(self._run_id, name, value)
             self._log_files(manifest)
         self._flush()
         self._client.set_terminated(self._run_id, _STATUS[status])
@@ -195,7 +196,7 @@ def serve_ui(store: str, tracking_uri: str | None, port: int) -> None:
         raise ValueError(f"{path} does not exist; run a pipeline with this --store first")
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *address]
-    page = "" if tracking_uri else "/#/experiments/1/runs"  # a new embedded store numbers ours 1
+    page = "" if tracking_uri else _PAGE
     print(f"runs at http://127.0.0.1:{port}{page} (Ctrl-C ends the server)", flush=True)
     subprocess.run(command, check=True, env={**os.environ, **_ENVIRONMENT, **_SERVER})
 
@@ -219,7 +220,7 @@ def _experiment(client: Any, store: Folder, uri: str) -> str:
         return str(known.experiment_id)
     served = uri.startswith(("http://", "https://", "databricks"))
     location = None if served else (_home(store) / "mlflow-artifacts").as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=_PAGES))
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
 
 def _home(store: Folder) -> Path:
@@ -232,6 +233,10 @@ def _maker(client: Any, experiment: str, key: str) -> Any:
     runs = [run for run in client.search_runs([experiment], query) if key in _digests(run, "output")]
     made = [run for run in runs if run.data.tags.get("reused") != "true"]
     return next(iter(made or runs), None)
+
+
+def _marks(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {"marks": " ".join(manifest["marks"])} if manifest["marks"] else {}
 
 
 def _digests(run: Any, context: str) -> list[str]:
