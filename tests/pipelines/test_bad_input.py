@@ -269,9 +269,13 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on(
         return parse(self, caption)
 
     before = contents(store)
-    with monkeypatch.context() as patch:
-        patch.setattr(RulesParser, "parse", interrupted)
-        outcome = run("pseudo-label", *overrides)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(RulesParser, "parse", interrupted)
+            outcome = run("pseudo-label", *overrides)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert (outcome.code, len(parsed)) == (1, 10)
     assert outcome.err == "interrupted; nothing finished is lost: give the same command again to go on\n"
     after = contents(store)
