@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import stages
 
 MIN_LOCAL_CPUS = 4
+_CONNECT_SECONDS = 10.0
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -53,13 +55,25 @@ def ensure_ray() -> Any:
         with _mute_stderr():
             ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:
+        _check_answers(_address)
         modules = [str(packages / name) for name in ("regionclip", "stages")]
         try:
-            ray.init(_address, runtime_env={"py_modules": modules}, log_to_driver=False, logging_level="ERROR")
+            with _mute_stderr():
+                ray.init(_address, runtime_env={"py_modules": modules}, log_to_driver=False, logging_level="ERROR")
         except ConnectionError as error:
             raise ValueError(f"no Ray cluster answers at {_address} ({error}); start it or correct it") from error
     _silence()
     return ray
+
+
+def _check_answers(address: str) -> None:
+    """Refuse a host and port where nothing listens, which Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ValueError(f"no Ray cluster answers at {address} ({error}); start it or correct it") from error
 
 
 def require_room(num_workers: int, num_cpus: float, num_gpus: float, spare_cpus: float) -> None:
