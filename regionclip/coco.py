@@ -1,4 +1,4 @@
-"""Images, captions and boxes read from COCO-layout annotation files, checked once at this edge."""
+"""Images and boxes read from COCO-layout annotation files, checked once at this edge."""
 
 from __future__ import annotations
 
@@ -44,53 +44,6 @@ def read_coco_images(path: Path, split: str | None = None) -> pa.Table:
         ],
         schema=schemas.IMAGES,
     )
-
-
-def read_coco_captions(path: Path, split: str | None = None) -> pa.Table:
-    """The captions of a COCO captions file (`schemas.CAPTIONS`, file order), only those of images in `split` if given.
-
-    Raises ValueError for a missing or non-COCO file, a file without captions, and captions of unknown images.
-    """
-    data = _load(path)
-    annotations = _list(path, data, "annotations")
-    if not any("caption" in annotation for annotation in annotations):
-        raise ValueError(f"{path}: no annotation has a 'caption'; give a captions file, not an instances file")
-    records = _image_records(path, data, None)
-    selected = _of_split(path, records, split)
-    rows = []
-    for annotation in _checked_annotations(path, annotations, records):
-        if not isinstance(annotation.get("caption"), str):
-            raise ValueError(f"{path}: annotation {annotation['id']} has no 'caption' text; remove it or add the text")
-        if annotation["image_id"] in selected:
-            rows.append({"image_id": annotation["image_id"], "caption": annotation["caption"]})
-    if not rows:
-        raise ValueError(f"{path}: split '{split}' has no captions; choose another split")
-    return pa.Table.from_pylist(rows, schema=schemas.CAPTIONS)
-
-
-def read_tsv_captions(path: Path) -> Rows:
-    """The captions of a `caption<TAB>url` file (`schemas.CAPTIONS`, file order, without image ids).
-
-    Lines that are not UTF-8 or not two fields are left out with their line number.
-    Raises ValueError for a missing file and one in which no line fits.
-    """
-    _check_file(path)
-    captions: list[str] = []
-    rejected: list[tuple[str, str]] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                fields = line.decode("utf-8").rstrip("\r\n").split("\t")
-            except UnicodeDecodeError as error:
-                rejected.append((f"{path.name}:{number}", f"not UTF-8: {error.reason} at byte {error.start}"))
-                continue
-            if len(fields) == 2:
-                captions.append(fields[0])
-            else:
-                rejected.append((f"{path.name}:{number}", f"{len(fields)} tab-separated fields instead of 2"))
-    if not captions:
-        raise ValueError(f"{path}: no line is caption<TAB>url; give a TSV or COCO captions file that has captions")
-    return Rows(pa.table({"image_id": [None] * len(captions), "caption": captions}, schema=schemas.CAPTIONS), rejected)
 
 
 def read_coco_boxes(path: Path, split: str | None = None, classes: Sequence[str] = ()) -> tuple[Rows, list[str]]:

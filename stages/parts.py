@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.contract import Artifact, Context
-from stages.ray_session import ensure_ray, require_room, torch_threads
+from stages.part_actors import run_on_ray
+from stages.ray_session import torch_threads
 from stages.storage import Folder
 
 REJECTED = "rejected"
 REJECTED_SCHEMA = pa.schema([("item", pa.string()), ("reason", pa.string())])
 _RECORDS = "parts"
-_MAX_TRIES = 3
 _NUM_REASONS_SHOWN = 3
+_PARQUET = {"compression": "zstd", "version": "2.6", "data_page_version": "1.0"}
 
 
 @dataclass(frozen=True)
 class PartsSummary:
-    """Totals over all parts, those of earlier attempts included; num_rows: table name -> rows."""
+    """Totals over all parts, those of earlier attempts included.
+
+    num_rows: table name -> rows. counts: name -> sum of what the workers counted beside their tables.
+    """
 
     num_items: int
     num_parts: int
     num_rejected: int
     num_rows: Mapping[str, int]
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The totals as flat numbers: num_items, num_rejected and num_<table>."""
-        rows = {f"num_{table}": float(count) for table, count in self.num_rows.items()}
+        """The totals as flat numbers: num_items, num_rejected, num_<table> and num_<count>."""
+        rows = {f"num_{name}": float(count) for name, count in (*self.num_rows.items(), *self.counts.items())}
         return {"num_items": float(self.num_items), "num_rejected": float(self.num_rejected), **rows}
 
 
@@ -47,19 +52,22 @@ def process_parts(
     arguments: Mapping[str, Any],
     tables: tuple[str, ...],
     max_rejected_fraction: float,
+    rejected_of: Literal["items", "rows"] = "items",
 ) -> PartsSummary:
     """Turn items into parquet tables, part by part: `worker(**arguments)(items of a part) -> {table: pa.Table}`.
 
-    Every part must give every table of `tables`, and may give 'rejected' with columns item and reason. Items
-    and arguments must pickle. Part i is written to `<table>-<i>.parquet`, then recorded in `parts/<i>.json`;
-    a restart runs only the parts without a sound record. Raises ValueError when there are no items, when more
-    than `max_rejected_fraction` of them are rejected, when the workers do not fit in the cluster, and with
-    the message of any ValueError of a worker.
+    Every part must give every table of `tables`, and may give 'rejected' with columns item and reason. A worker may
+    yield several such mappings instead, where a part does not fit in memory: each table of them becomes one row
+    group of the part's file as it comes, and a whole number in them is a count that is added up. Items and
+    arguments must pickle. Part i is written to `<table>-<i>.parquet`, then recorded in `parts/<i>.json`; a restart
+    runs only the parts without a sound record. Raises ValueError when there are no items, when more than
+    `max_rejected_fraction` of them are rejected (or, at the end, of the rows: those of the first table and the
+    rejected ones), when the workers do not fit in the cluster, and with the message of any ValueError of a worker.
     """
     if not items:
         raise ValueError(f"there is nothing to process for {context.folder.uri}; the input holds no items")
     plan = {part: slice(start, start + part_size) for part, start in enumerate(range(0, len(items), part_size))}
-    tally = _Tally(len(items), max_rejected_fraction)
+    tally = _Tally(len(items), max_rejected_fraction, tables[0] if rejected_of == "rows" else None)
     pending = []
     for part, rows in plan.items():
         record = _sound_record(context.folder, part, len(items[rows]))
@@ -70,21 +78,38 @@ def process_parts(
     tally.check()
     job = _Job(context.folder, worker, dict(arguments), tables, context.resources.num_cpus)
     work = ((part, items[plan[part]]) for part in pending)
-    run = _run_here if context.resources.num_workers == 0 else _run_on_ray
-    context.advance(tally.num_done, len(items), "items")
-    for record in run(context, job, work, len(pending)) if pending else ():
-        tally.add(record)
-        tally.check()
-        context.advance(tally.num_done, len(items), "items")
+
+    def advance(num_rows: int | None = None) -> None:
+        unit = "items" if num_rows is None else f"items, {sum(tally.num_rows.values()) + num_rows:,} rows"
+        context.advance(tally.num_done, len(items), unit)
+
+    advance()
+    if pending:
+        on_ray = context.resources.num_workers > 0
+        for record in (
+            run_on_ray(context.resources, job, work, len(pending)) if on_ray else _run_here(job, work, advance)
+        ):
+            tally.add(record)
+            tally.check()
+            advance()
     rows_of = {table: tally.num_rows.get(table, 0) for table in tables}
-    return PartsSummary(len(items), len(plan), tally.num_rejected, rows_of)
+    return PartsSummary(len(items), len(plan), tally.num_rejected, rows_of, tally.counts)
 
 
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
     """Write a table as `<name>.parquet`; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", version="2.6", data_page_version="1.0")
+    pq.write_table(table, sink, **_PARQUET)
     folder.write(f"{name}.parquet", sink.getvalue().to_pybytes())
+
+
+def table_files(folder: Folder, name: str) -> list[str]:
+    """The files of a table's parts in order; ValueError when there are none, except for 'rejected'."""
+    whole, parts = f"{name}.parquet", re.compile(re.escape(name) + r"-\d{5,}\.parquet")
+    files = [whole] if folder.exists(whole) else [file for file in folder.names() if parts.fullmatch(file)]
+    if not files and name != REJECTED:
+        raise ValueError(f"{folder.uri} holds no table '{name}'; its files are {', '.join(folder.names()) or 'none'}")
+    return files
 
 
 def iter_tables(source: Artifact | Folder, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -93,11 +118,7 @@ def iter_tables(source: Artifact | Folder, name: str, columns: Sequence[str] | N
     Raises ValueError when the table is not there; 'rejected' may be absent.
     """
     folder = source.folder if isinstance(source, Artifact) else source
-    whole, parts = f"{name}.parquet", re.compile(re.escape(name) + r"-\d{5,}\.parquet")
-    files = [whole] if folder.exists(whole) else [file for file in folder.names() if parts.fullmatch(file)]
-    if not files and name != REJECTED:
-        raise ValueError(f"{folder.uri} holds no table '{name}'; its files are {', '.join(folder.names()) or 'none'}")
-    for file in files:
+    for file in table_files(folder, name):
         where = folder.path(file) if folder.is_local else pa.BufferReader(folder.read(file))
         yield pq.ParquetFile(where).read(columns=None if columns is None else list(columns))
 
@@ -109,12 +130,13 @@ def read_table(source: Artifact | Folder, name: str, columns: Sequence[str] | No
 
 
 class _Tally:
-    """Counts over finished parts, and the stop when too much is lost."""
+    """Counts over finished parts, and the stop when too much is lost; `table`: whose rows count instead of items."""
 
-    def __init__(self, num_items: int, max_rejected_fraction: float) -> None:
-        self.num_items, self.max_rejected_fraction = num_items, max_rejected_fraction
+    def __init__(self, num_items: int, max_rejected_fraction: float, table: str | None) -> None:
+        self.num_items, self.max_rejected_fraction, self.table = num_items, max_rejected_fraction, table
         self.num_done = self.num_rejected = 0
         self.num_rows: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
         self.reasons: list[str] = []
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -123,11 +145,17 @@ class _Tally:
         self.reasons += record["reasons"]
         for table, file in record["files"].items():
             self.num_rows[table] = self.num_rows.get(table, 0) + file["rows"]
+        for name, count in record.get("counts", {}).items():
+            self.counts[name] = self.counts.get(name, 0) + count
 
     def check(self) -> None:
-        if self.num_rejected > self.max_rejected_fraction * self.num_items:
+        if self.table is not None and self.num_done < self.num_items:
+            return
+        total = self.num_items if self.table is None else self.num_rows[self.table] + self.num_rejected
+        if self.num_rejected > self.max_rejected_fraction * total:
+            what = f"items are rejected after {self.num_done}" if self.table is None else "rows are rejected"
             raise ValueError(
-                f"{self.num_rejected} of {self.num_items} items are rejected after {self.num_done}, more than "
+                f"{self.num_rejected} of {total} {what}, more than "
                 f"max_rejected_fraction={self.max_rejected_fraction:g} allows; first: "
                 f"{'; '.join(self.reasons[:_NUM_REASONS_SHOWN])}; repair the items or raise max_rejected_fraction"
             )
@@ -143,103 +171,101 @@ class _Job:
     tables: tuple[str, ...]
     num_cpus: float
 
+    def make_worker(self) -> Any:
+        return self.worker(**self.arguments)
+
+    def run(self, worker: Any, part: int, items: Sequence[Any]) -> dict[str, Any]:
+        return _run_part(self, worker, part, items)
+
 
 def _run_here(
-    context: Context, job: _Job, work: Iterable[tuple[int, Sequence[Any]]], num_parts: int
+    job: _Job, work: Iterable[tuple[int, Sequence[Any]]], advance: Callable[[int], None]
 ) -> Iterator[dict[str, Any]]:
     with torch_threads(job.num_cpus):
-        worker = job.worker(**job.arguments)
+        worker = job.make_worker()
         for part, items in work:
-            yield _run_part(job, worker, part, items)
+            yield _run_part(job, worker, part, items, advance)
 
 
-def _run_on_ray(
-    context: Context, job: _Job, work: Iterable[tuple[int, Sequence[Any]]], num_parts: int
-) -> Iterator[dict[str, Any]]:
-    if not job.folder.is_shared:
-        raise ValueError(f"{job.folder.uri} is seen by one process only; set num_workers to 0 or use another store")
-    resources = context.resources
-    num_actors = min(resources.num_workers, num_parts)
-    ray = ensure_ray()
-    require_room(num_actors, resources.num_cpus, resources.num_gpus, spare_cpus=1.0)
-    rows = []
-    for part, items in work:
-        job.folder.delete(_tries_name(part))
-        rows.append({"part": part, "items": pickle.dumps(items)})
-    answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        _Actor,
-        fn_constructor_kwargs={"job": ray.cloudpickle.dumps(job)},
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
-        num_cpus=resources.num_cpus,
-        num_gpus=resources.num_gpus,
-    )
-    for row in answers.iter_rows():
-        answer = json.loads(row["answer"])
-        if "error" in answer:
-            raise ValueError(answer["error"])
-        yield answer
-
-
-class _Actor:
-    """Holds one worker in a Ray process; a ValueError travels back as an answer, so that its message stays clean."""
-
-    def __init__(self, job: bytes) -> None:
-        self._job: _Job = pickle.loads(job)
-        self._worker: Any = None
-        self._threads = torch_threads(self._job.num_cpus)
-        self._threads.__enter__()
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        try:
-            if self._worker is None:
-                self._worker = self._job.worker(**self._job.arguments)
-            answers = [
-                self._try_part(int(part), pickle.loads(items))
-                for part, items in zip(batch["part"], batch["items"], strict=True)
-            ]
-        except ValueError as error:
-            answers = [{"error": str(error)}]
-        return {"answer": [json.dumps(answer) for answer in answers]}
-
-    def _try_part(self, part: int, items: Sequence[Any]) -> dict[str, Any]:
-        """Ray re-runs a part whose process died, without end; the count of tries lies in a hidden file."""
-        folder, name = self._job.folder, _tries_name(part)
-        tries = int(folder.read(name)) if folder.exists(name) else 0
-        if tries == _MAX_TRIES:
-            raise ValueError(
-                f"part {part} ended its worker process {tries} times (first item: {items[0]!r:.200}); "
-                "look for lack of memory or a broken item, then run again"
-            )
-        folder.write(name, str(tries + 1).encode(), durable=False)
-        record = _run_part(self._job, self._worker, part, items)
-        folder.delete(name)
-        return record
-
-
-def _run_part(job: _Job, worker: Any, part: int, items: Sequence[Any]) -> dict[str, Any]:
-    made: dict[str, pa.Table] = worker(items)
-    expected = {*job.tables, REJECTED}
-    assert {*made, REJECTED} == expected, f"{job.worker.__name__} gave {sorted(made)}, expected {sorted(expected)}"
-    rejected = made.get(REJECTED, REJECTED_SCHEMA.empty_table()).cast(REJECTED_SCHEMA)
-    if rejected.num_rows == 0:
-        made = {table: rows for table, rows in made.items() if table != REJECTED}
+def _run_part(
+    job: _Job, worker: Any, part: int, items: Sequence[Any], advance: Callable[[int], None] = lambda num_rows: None
+) -> dict[str, Any]:
+    made = worker(items)
+    written = _Written(job, part)
+    if isinstance(made, Mapping):
+        written.write_whole(made)
+    else:
+        written.write_pieces(made, advance)
     files = {}
-    for table, rows in sorted(made.items()):
-        name = f"{table}-{part:05d}"
-        write_table(job.folder, name, rows)
-        sha256, size = job.folder.checksum(f"{name}.parquet")
-        files[table] = {"name": f"{name}.parquet", "sha256": sha256, "bytes": size, "rows": rows.num_rows}
-    shown = rejected.slice(0, _NUM_REASONS_SHOWN).to_pylist()
+    for table, num_rows in sorted(written.num_rows.items()):
+        name = f"{table}-{part:05d}.parquet"
+        sha256, size = job.folder.checksum(name)
+        files[table] = {"name": name, "sha256": sha256, "bytes": size, "rows": num_rows}
     record = {
         "part": part,
         "num_items": len(items),
-        "num_rejected": rejected.num_rows,
-        "reasons": [f"{row['item']}: {row['reason']}" for row in shown],
+        "num_rejected": written.num_rows.get(REJECTED, 0),
+        "reasons": written.reasons,
         "files": files,
+        **({"counts": written.counts} if written.counts else {}),
     }
     job.folder.write(_record_name(part), json.dumps(record, indent=1).encode())
     return record
+
+
+class _Written:
+    """The tables of one part: written, and what is to be recorded of them."""
+
+    def __init__(self, job: _Job, part: int) -> None:
+        self._job, self._part = job, part
+        self.num_rows: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
+        self.reasons: list[str] = []
+
+    def write_whole(self, made: Mapping[str, pa.Table]) -> None:
+        for name, table in self._counted(made):
+            write_table(self._job.folder, self._name(name), table)
+        self._check_tables()
+
+    def write_pieces(self, pieces: Iterable[Mapping[str, pa.Table | int]], advance: Callable[[int], None]) -> None:
+        writers: dict[str, pq.ParquetWriter] = {}
+        with ExitStack() as opened:
+            for piece in pieces:
+                for name, table in self._counted(piece):
+                    if name not in writers:
+                        writers[name] = opened.enter_context(self._writer(name, table.schema))
+                    writers[name].write_table(table.combine_chunks(), row_group_size=max(1, table.num_rows))
+                advance(sum(self.num_rows.values()))
+            self._check_tables()
+
+    def _counted(self, made: Mapping[str, pa.Table | int]) -> Iterator[tuple[str, pa.Table]]:
+        """The tables of a piece, except for an empty 'rejected'."""
+        for name, table in made.items():
+            if isinstance(table, int):
+                self.counts[name] = self.counts.get(name, 0) + table
+                continue
+            if name == REJECTED:
+                table = table.cast(REJECTED_SCHEMA)
+                shown = table.slice(0, _NUM_REASONS_SHOWN - len(self.reasons)).to_pylist()
+                self.reasons += [f"{row['item']}: {row['reason']}" for row in shown]
+            if name != REJECTED or table.num_rows:
+                self.num_rows[name] = self.num_rows.get(name, 0) + table.num_rows
+                yield name, table
+
+    def _check_tables(self) -> None:
+        given, expected = {*self.num_rows, REJECTED}, {*self._job.tables, REJECTED}
+        assert given == expected, f"{self._job.worker.__name__} gave {sorted(given)}, expected {sorted(expected)}"
+
+    @contextmanager
+    def _writer(self, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+        with (
+            self._job.folder.stream(f"{self._name(name)}.parquet") as file,
+            pq.ParquetWriter(file, schema, **_PARQUET) as writer,
+        ):
+            yield writer
+
+    def _name(self, table: str) -> str:
+        return f"{table}-{self._part:05d}"
 
 
 def _sound_record(folder: Folder, part: int, num_items: int) -> dict[str, Any] | None:
@@ -255,7 +281,3 @@ def _sound_record(folder: Folder, part: int, num_items: int) -> dict[str, Any] |
 
 def _record_name(part: int) -> str:
     return f"{_RECORDS}/{part:05d}.json"
-
-
-def _tries_name(part: int) -> str:
-    return f"{_RECORDS}/.{part:05d}.tries"

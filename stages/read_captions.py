@@ -1,80 +1,109 @@
-"""Source: captions from COCO captions files and `caption<TAB>url` files."""
+"""Source: captions of any file form, streamed, so that memory does not grow with the corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from regionclip.coco import Rows, check_rejected, dataset_folder, read_coco_captions, read_tsv_captions
-from regionclip.digests import content_sha256
-from regionclip.schemas import rejected_table
+from regionclip.captions.files import CaptionFile, Format, check_options, find_files
+from regionclip.captions.reading import NOT_DOWNLOADED, caption_pieces
+from regionclip.captions.rows import ReadingConfig
 from stages.contract import Artifact, Context, Result, Stage
-from stages.parts import REJECTED, write_table
+from stages.parts import process_parts
 
 
 @dataclass(frozen=True)
 class CaptionsConfig:
-    """Which captions: all of `files` (.json: COCO captions, .tsv: caption<TAB>url), one file after the other.
+    """Which captions: all of `files`, one file after the other.
 
-    root: the data folder that `files` are relative to; None where a data set artifact is given.
-    split: only captions of images in this split, which every file must then state.
-    max_rejected_fraction: how many malformed lines, of all, may be left out.
+    root: the data folder (a path or URI) that `files` are inside of; "" takes paths, URIs, folders and globs as they
+    are given; None where a data set artifact is given.
+    split: only captions of images in this split, which a COCO file must then state.
+    format: 'auto' goes by the suffix. column: holds the captions of a form with columns.
+    id_column: its values may not repeat within a file; None checks the annotation ids of COCO files alone.
+    max_words: a longer caption is rejected.
+    max_rejected_fraction: how many rows, of all, may be left out.
     """
 
     root: str | None = None
     files: tuple[str, ...] = ("annotations/captions.json",)
     split: str | None = None
+    format: Format = "auto"
+    column: str = "caption"
+    id_column: str | None = None
+    max_words: int = 1000
     max_rejected_fraction: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.max_words < 1:
+            raise ValueError(f"max_words is {self.max_words}; it must be 1 or more")
+
+
+class CaptionReader:
+    """Reads one file as `captions` and `rejected`, a row group at a time."""
+
+    def __init__(self, config: ReadingConfig) -> None:
+        self._config = config
+
+    def __call__(self, files: Sequence[CaptionFile]) -> Iterator[Mapping[str, pa.Table | int]]:
+        for file in files:
+            yield from caption_pieces(file, self._config)
 
 
 def read_captions(context: Context, config: CaptionsConfig, dataset: Artifact | None = None) -> Result:
-    """Write `captions.parquet`, and the lines left out as `rejected.parquet` if there are any."""
-    rows = _rows(config, dataset_folder(config.root, dataset.folder.local() if dataset else None))
-    write_table(context.folder, "captions", rows.table)
-    if rows.rejected:
-        write_table(context.folder, REJECTED, rejected_table(rows.rejected))
-    return Result(metrics={"captions": rows.table.num_rows, "rejected": len(rows.rejected)})
+    """Write `captions-*.parquet`, one part a file, and the rows left out as `rejected-*.parquet`.
+
+    Raises ValueError for files that are missing or cannot be told, before anything is read, for too many rejected
+    rows, and when there is no caption at all.
+    """
+    if (config.root is None) == (dataset is None):
+        raise ValueError(
+            f"data root {config.root!r} with data set {dataset and dataset.key}: give one of the two, a root (an empty "
+            "one for files as given) or a data set"
+        )
+    files = _files(config, config.root or (dataset.folder.uri if dataset else None))
+    arguments = {"config": _reading(config)}
+    summary = process_parts(
+        context, files, 1, CaptionReader, arguments, ("captions",), config.max_rejected_fraction, rejected_of="rows"
+    )
+    num_captions, not_downloaded = summary.num_rows["captions"], summary.counts.get(NOT_DOWNLOADED, 0)
+    if not num_captions:
+        raise ValueError(
+            f"{', '.join(file.name for file in files[:3])}: no caption in {len(files)} files ({not_downloaded} rows "
+            "without a downloaded image); give files that have captions"
+        )
+    return Result(metrics={"captions": num_captions, "rejected": summary.num_rejected, NOT_DOWNLOADED: not_downloaded})
 
 
 def identity(config: CaptionsConfig) -> Mapping[str, Any]:
-    """The content of the captions; names alone where they belong to a data set artifact."""
+    """The content of the files and how they are read; names where they belong to a data set artifact."""
+    reading = asdict(_reading(config))
     if config.root is None:
-        return asdict(config)
-    rows = _rows(config, dataset_folder(config.root, None))
-    return {"content_sha256": content_sha256(rows.table, (f"{item}: {reason}" for item, reason in rows.rejected))}
+        return {"files": config.files, "format": config.format, **reading}
+    files = _files(config, config.root or None)
+    return {"files": [[file.sha256(), file.form, file.compression] for file in files], **reading}
 
 
-def _rows(config: CaptionsConfig, root: Path) -> Rows:
-    if not config.files:
-        raise ValueError("files is empty; name at least one captions file (.json or .tsv)")
-    read = [_read(root / name, config.split) for name in config.files]
-    rows = Rows(pa.concat_tables([part.table for part in read]), [row for part in read for row in part.rejected])
-    check_rejected(rows, config.max_rejected_fraction)
-    return rows
+def _files(config: CaptionsConfig, root: str | None) -> list[CaptionFile]:
+    files = find_files(config.files, root, config.format)
+    check_options(files, config.split, config.id_column)
+    return files
 
 
-def _read(path: Path, split: str | None) -> Rows:
-    if path.suffix == ".json":
-        return Rows(read_coco_captions(path, split), [])
-    if path.suffix == ".tsv":
-        if split is not None:
-            raise ValueError(f"{path}: split '{split}' is asked but a TSV file has no splits; set split: null")
-        return read_tsv_captions(path)
-    raise ValueError(
-        f"{path}: unknown kind of captions file '{path.suffix}'; give .json (COCO) or .tsv (caption<TAB>url)"
-    )
+def _reading(config: CaptionsConfig) -> ReadingConfig:
+    return ReadingConfig(config.split, config.column, config.id_column, config.max_words)
 
 
 STAGE = Stage(
     name="read_captions",
-    version=1,
+    version=2,
     inputs={"dataset": ("dataset",)},
     output="captions",
     run=read_captions,
     optional=frozenset({"dataset"}),
+    resumable=True,
     identity=identity,
 )

@@ -1,20 +1,25 @@
-"""Rows of an artifact's table by reference, so that workers read large columns themselves; files of listed images."""
+"""Rows and row groups of an artifact's table by reference, so that workers read them; files of listed images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from regionclip.training.images import ImageFiles
 from stages.contract import Artifact
-from stages.parts import iter_tables, read_table
+from stages.parts import iter_tables, read_table, table_files
 from stages.storage import Folder
+
+if TYPE_CHECKING:
+    from regionclip.training.images import ImageFiles
 
 OWN_STORE = "store:"
 
@@ -53,8 +58,42 @@ class RowReader:
         return pa.concat_tables(pieces).combine_chunks()
 
 
+@dataclass(frozen=True)
+class RowGroupRef:
+    """Row group `group` of the table file `part` (without its ending), which holds `num_rows` rows."""
+
+    part: str
+    group: int
+    num_rows: int
+
+
+def row_group_refs(source: Artifact | Folder, table: str) -> list[RowGroupRef]:
+    """References to all row groups of a table in order, empty ones included; only the files' ends are read."""
+    folder = _folder(source)
+    refs = []
+    for name in table_files(folder, table):
+        with _parquet(folder, name) as file:
+            groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        refs += [RowGroupRef(name.removesuffix(".parquet"), group, num_rows) for group, num_rows in enumerate(groups)]
+    return refs
+
+
+def read_row_group(source: Artifact | Folder, ref: RowGroupRef, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a referenced row group; nothing else of its file is read."""
+    with _parquet(_folder(source), f"{ref.part}.parquet") as file:
+        return file.read_row_group(ref.group, columns=None if columns is None else list(columns))
+
+
+def iter_row_groups(source: Artifact | Folder, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of a table in order, one at a time in memory."""
+    for ref in row_group_refs(source, name):
+        yield read_row_group(source, ref, columns)
+
+
 def image_files(images: Artifact, image_ids: NDArray[np.int64]) -> ImageFiles:
     """The files of these images, in their order; ValueError when one is not listed."""
+    from regionclip.training.images import ImageFiles  # imports torch, which readers of rows do without
+
     listed = read_table(images, "images", ["image_id", "file_name"])
     names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
     unknown = [image_id for image_id in image_ids.tolist() if image_id not in names]
@@ -82,3 +121,13 @@ def count_in_lists(folder: Folder, table: str, column: str) -> int:
 def _is_part(name: str, table: str) -> bool:
     stem, dash, number = name.removesuffix(".parquet").rpartition("-")
     return name == f"{table}.parquet" or (stem == table and bool(dash) and number.isdigit())
+
+
+def _folder(source: Artifact | Folder) -> Folder:
+    return source.folder if isinstance(source, Artifact) else source
+
+
+@contextmanager
+def _parquet(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
+    with folder.open(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
+        yield parquet

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 _CHUNK = 1 << 20
 
@@ -69,14 +70,36 @@ class Folder:
 
         durable: survive a power cut as well; False is for many small files that are cheap to make again.
         """
-        target = self.path(name)
-        try:
-            if self.is_local:
-                _write_local(Path(target), data, durable)
-            else:
+        if self.is_local:
+            with self.stream(name, durable) as file:
+                file.write(data)
+        else:
+            target = self.path(name)
+            with _writing(target):
                 self._remote().pipe_file(target, data)
-        except OSError as error:
-            raise ValueError(f"{target} cannot be written ({error}); free or choose another place") from error
+
+    @contextmanager
+    def stream(self, name: str, durable: bool = True) -> Iterator[BinaryIO]:
+        """A file to write piece by piece, shown under its name when the block ends, and never after an error.
+
+        A remote driver that shows files while they are uploaded does so here as well.
+        """
+        target = self.path(name)
+        with _writing(target):
+            file = _Replacement(Path(target), durable) if self.is_local else _Upload(self._remote(), target)
+        try:
+            yield cast(BinaryIO, _Sink(target, file.file))
+            with _writing(target):
+                file.commit()
+        except BaseException:
+            file.discard()
+            raise
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """A file to read from any place in it."""
+        with self._opened(self.path(name)) as file:
+            yield file
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -123,8 +146,7 @@ class Folder:
     def checksum(self, name: str) -> tuple[str, int]:
         """The sha256 (hex) and size in bytes of a file."""
         digest, size = hashlib.sha256(), 0
-        target = self.path(name)
-        with open(target, "rb") if self.is_local else self._remote().open(target, "rb") as file:
+        with self._opened(self.path(name)) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
@@ -170,6 +192,12 @@ class Folder:
                 if path.is_file():
                     self.write(path.relative_to(scratch).as_posix(), path.read_bytes())
 
+    def _opened(self, target: str) -> BinaryIO:
+        try:
+            return open(target, "rb") if self.is_local else cast(BinaryIO, self._remote().open(target, "rb"))
+        except FileNotFoundError as error:
+            raise ValueError(f"{target} does not exist") from error
+
     def _remote(self) -> Any:
         import fsspec
 
@@ -180,21 +208,68 @@ class Folder:
             raise ValueError(f"{self.uri}: {error}; install the fsspec driver of '{scheme}' or use a path") from error
 
 
-def _write_local(target: Path, data: bytes, durable: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+@contextmanager
+def _writing(target: str) -> Iterator[None]:
+    """Say of an operating system's error what could not be written."""
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    if durable:
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        yield
+    except OSError as error:
+        raise ValueError(f"{target} cannot be written ({error}); free or choose another place") from error
+
+
+class _Sink(io.RawIOBase):
+    """Passes bytes on to a file of this target."""
+
+    def __init__(self, target: str, file: IO[bytes]) -> None:
+        self._target, self._file = target, file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        with _writing(self._target):
+            return self._file.write(data)
+
+
+class _Replacement:
+    """A local file under a hidden name, moved to its own when it is whole."""
+
+    def __init__(self, target: Path, durable: bool) -> None:
+        self._target, self._durable = target, durable
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+        self.file: IO[bytes] = self._partial.open("wb")
+
+    def commit(self) -> None:
+        if self._durable:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        self.file.close()
+        os.replace(self._partial, self._target)
+        if self._durable:
+            folder = os.open(self._target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            self.file.close()
+        self._partial.unlink(missing_ok=True)
+
+
+class _Upload:
+    """A remote file, which its driver shows when it is closed."""
+
+    def __init__(self, files: Any, target: str) -> None:
+        self._files, self._target = files, target
+        self.file: IO[bytes] = files.open(target, "wb")
+
+    def commit(self) -> None:
+        self.file.close()
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            self.file.close()
+            self._files.rm_file(self._target)

@@ -20,9 +20,7 @@ from regionclip.coco import (
     check_rejected,
     dataset_folder,
     read_coco_boxes,
-    read_coco_captions,
     read_coco_images,
-    read_tsv_captions,
 )
 
 DATA: dict[str, Any] = {
@@ -57,10 +55,9 @@ def test_images_come_in_file_order_with_the_schema(tmp_path: Path) -> None:
     assert images["image_id"].to_pylist() == [7, 3]
 
 
-def test_a_split_selects_images_captions_and_boxes(tmp_path: Path) -> None:
+def test_a_split_selects_images_and_boxes(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert read_coco_images(path, "val")["image_id"].to_pylist() == [3]
-    assert read_coco_captions(path, "val").to_pylist() == [{"image_id": 3, "caption": "a cat"}]
     assert read_coco_boxes(path, "val")[0].table["category"].to_pylist() == ["cat"]
 
 
@@ -125,14 +122,6 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path
         read_coco_images(write(tmp_path, data), "val")
 
 
-def test_an_instances_file_is_no_captions_file(tmp_path: Path) -> None:
-    data = copy.deepcopy(DATA)
-    for annotation in data["annotations"]:
-        del annotation["caption"]
-    with pytest.raises(ValueError, match="no annotation has a 'caption'"):
-        read_coco_captions(write(tmp_path, data))
-
-
 @pytest.mark.parametrize(
     ("bbox", "reason"),
     [
@@ -185,20 +174,6 @@ def test_rejected_rows_stop_the_reading_only_above_the_allowed_share() -> None:
         check_rejected(rows, 0.09)
 
 
-def test_a_tsv_gives_its_captions_and_the_lines_that_do_not_fit(tmp_path: Path) -> None:
-    path = tmp_path / "web.tsv"
-    path.write_bytes(b"a dog\thttp://a\r\nno url\nbad \xff\thttp://b\na\tb\tc\n\thttp://c\n")
-    rows = read_tsv_captions(path)
-    assert rows.table.to_pylist() == [{"image_id": None, "caption": "a dog"}, {"image_id": None, "caption": ""}]
-    assert [item for item, _ in rows.rejected] == ["web.tsv:2", "web.tsv:3", "web.tsv:4"]
-
-
-def test_a_tsv_without_captions_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty.tsv").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"empty\.tsv: no line is caption<TAB>url"):
-        read_tsv_captions(tmp_path / "empty.tsv")
-
-
 def test_a_missing_image_file_is_named(tmp_path: Path) -> None:
     images = read_coco_images(write(tmp_path))
     (tmp_path / "seven.jpg").touch()
@@ -223,10 +198,4 @@ def test_real_photos_are_read_whole(shared: Path) -> None:
     check_image_files(images, mini / "images")
     rows, classes = read_coco_boxes(mini / "annotations" / "instances.json")
     assert (images.num_rows, rows.table.num_rows, len(rows.rejected), len(classes)) == (130, 1061, 0, 80)
-    assert read_coco_captions(mini / "annotations" / "captions.json").num_rows == 650
     assert read_coco_images(mini / "annotations" / "instances.json", "train2017").num_rows == 37
-
-
-def test_real_web_captions_are_read_whole(shared: Path) -> None:
-    rows = read_tsv_captions(shared / "data" / "captions" / "cc3m_validation_8000.tsv")
-    assert (rows.table.num_rows, rows.rejected) == (8000, [])

@@ -3,16 +3,18 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stages.contract import Resources
 from stages.parts import REJECTED_SCHEMA, PartsSummary, iter_tables, process_parts, read_table, write_table
+from stages.rows import RowGroupRef, iter_row_groups, read_row_group, row_group_refs
 from stages.storage import Folder
 
 
@@ -23,11 +25,13 @@ class Lent:
     folder: Folder
     resources: Resources = field(default_factory=lambda: Resources(num_workers=0))
     progress: list[tuple[int, int]] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None: ...
 
     def advance(self, done: int, total: int, unit: str) -> None:
         self.progress.append((done, total))
+        self.units.append(unit)
 
 
 class Doubler:
@@ -93,6 +97,80 @@ def test_a_restart_runs_only_what_is_missing_or_damaged_and_gives_the_same_bytes
     assert summary.num_rows == {"doubles": 9}
     run(Lent(folder), bad=(4,), seen=str(tmp_path / "unseen"))
     assert not (tmp_path / "unseen").exists()
+
+
+NUMBERS = pa.schema([("number", pa.int64())])
+
+
+class Counter:
+    """Counts up to each item, a piece a number; rejects the multiples of `bad`, and breaks after `last`."""
+
+    def __init__(self, bad: int = 100, last: int = 100) -> None:
+        self.bad, self.last = bad, last
+
+    def __call__(self, items: list[int]) -> Iterator[dict[str, pa.Table | int]]:
+        yield {"numbers": NUMBERS.empty_table()}
+        for number in range(1, items[0] + 1):
+            if number > self.last:
+                raise ValueError(f"{number} is too large")
+            bad = [{"item": str(number), "reason": "is bad"}] if number % self.bad == 0 else []
+            rows = pa.table({"number": [] if bad else [number] * number}, NUMBERS)
+            yield {"numbers": rows, "rejected": pa.Table.from_pylist(bad, REJECTED_SCHEMA), "odd": number % 2}
+
+
+def count(context: Lent, items: list[int], limit: float = 0.0, **arguments: Any) -> PartsSummary:
+    return process_parts(context, items, 1, Counter, arguments, ("numbers",), limit, rejected_of="rows")
+
+
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_pieces_of_a_part_become_its_row_groups_as_they_come(tmp_path: Path, where: str) -> None:
+    folder = Folder(str(tmp_path / "out") if where == "local" else f"memory://{uuid.uuid4().hex}")
+    summary = count(Lent(folder), [3, 1], 0.5, bad=2)
+    assert summary == PartsSummary(2, 2, num_rejected=1, num_rows={"numbers": 5}, counts={"odd": 3})
+    assert summary.metrics == {"num_items": 2, "num_rejected": 1, "num_numbers": 5, "num_odd": 3}
+    refs = row_group_refs(folder, "numbers")
+    sizes = [("numbers-00000", group, size) for group, size in enumerate([0, 1, 0, 3])]
+    assert refs == [RowGroupRef(*each) for each in (*sizes, ("numbers-00001", 0, 0), ("numbers-00001", 1, 1))]
+    assert read_row_group(folder, refs[3])["number"].to_pylist() == [3, 3, 3]
+    groups = list(iter_row_groups(folder, "numbers", ["number"]))
+    assert pa.concat_tables(groups).equals(read_table(folder, "numbers"))
+    assert read_table(folder, "rejected").to_pylist() == [{"item": "2", "reason": "is bad"}]
+    whole = contents(folder)
+    assert "rejected-00001.parquet" not in whole
+    folder.delete("numbers-00001.parquet")
+    assert count(Lent(folder), [3, 1], 0.5, bad=2) == summary
+    assert contents(folder) == whole
+
+
+def test_a_table_of_one_piece_is_the_table_written_whole(folder: Folder) -> None:
+    with folder.stream("streamed.parquet") as file:
+        table = pa.table({"a": list(range(1000)), "b": [str(row) for row in range(1000)]})
+        with pq.ParquetWriter(file, table.schema, compression="zstd", version="2.6", data_page_version="1.0") as writer:
+            writer.write_table(table)
+    write_table(folder, "whole", table)
+    assert folder.read("streamed.parquet") == folder.read("whole.parquet")
+
+
+def test_an_error_between_pieces_leaves_no_file_of_the_part(folder: Folder) -> None:
+    with pytest.raises(ValueError, match="4 is too large"):
+        count(Lent(folder), [3, 5], last=3)
+    assert sorted(os.listdir(folder.uri)) == ["numbers-00000.parquet", "parts"]
+    assert os.listdir(f"{folder.uri}/parts") == ["00000.json"]
+
+
+def test_of_rows_too_many_rejected_are_told_at_the_end_alone(folder: Folder) -> None:
+    assert count(Lent(folder.child("a")), [9, 2], 0.025, bad=8).num_rejected == 1  # of 38 rows, then of 41
+    message = r"^2 of 5 rows are rejected, more than max_rejected_fraction=0\.1 allows; first: 2: is bad; 2: is bad; "
+    with pytest.raises(ValueError, match=message):
+        count(Lent(folder.child("b")), [1, 2, 2], 0.1, bad=2)
+    assert folder.child("b").exists("parts/00002.json")
+
+
+def test_progress_in_place_tells_rows_too(folder: Folder) -> None:
+    context = Lent(folder)
+    count(context, [2, 1])
+    rows = [f"items, {number} rows" for number in (0, 1, 3, 3, 4)]
+    assert context.units == ["items", *rows[:3], "items", *rows[3:], "items"]
 
 
 def test_an_error_keeps_the_parts_before_it(folder: Folder) -> None:

@@ -83,6 +83,42 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_stream_appears_whole_when_it_ends_and_never_after_an_error(folder: Folder) -> None:
+    def write(name: str, fails: bool) -> None:
+        with folder.stream(name) as file:
+            file.write(b"one")
+            file.write(b" two")
+            if folder.is_local:
+                assert folder.names() == ["old"]
+            if fails:
+                raise RuntimeError
+
+    folder.write("old", b"")
+    with pytest.raises(RuntimeError):
+        write("a/b", fails=True)
+    assert folder.names() == ["old"]
+    write("a/b", fails=False)
+    assert folder.read("a/b") == b"one two"
+    with folder.open("a/b") as file:
+        file.seek(4)
+        assert file.read() == b"two"
+
+
+def test_a_stream_that_cannot_be_written_is_named_and_other_errors_keep_their_own_words(tmp_path: Path) -> None:
+    def write(error: OSError | None) -> None:
+        with Folder(str(tmp_path / "full")).stream("a") as file:
+            if error is not None:
+                raise error
+            file.write(b"1")
+
+    with pytest.raises(OSError, match=r"^not of this file$"):
+        write(OSError("not of this file"))
+    os.rmdir(tmp_path / "full")
+    (tmp_path / "full").touch()
+    with pytest.raises(ValueError, match=r"full/a cannot be written .* choose another place"):
+        write(None)
+
+
 def test_a_place_that_cannot_hold_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"file/a cannot be written .* choose another place"):

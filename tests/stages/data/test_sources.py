@@ -99,31 +99,6 @@ def test_images_of_a_dataset_are_found_wherever_their_store_lies(tmp_path: Path)
         assert images_folder(Artifact("images", "4567", folder)).uri == str(tmp_path / store / "dataset/0123/images")
 
 
-def test_captions_of_several_files_follow_each_other(root: Path, run_stage: Run) -> None:
-    (root / "web.tsv").write_text("from the web\thttp://a\nbroken\n")
-    config = CaptionsConfig(str(root), ("web.tsv", "annotations/captions.json"), max_rejected_fraction=0.25)
-    captions = run_stage(read_captions.STAGE, config)
-    assert read_table(captions, "captions")["caption"].to_pylist() == ["from the web", "caption 1", "caption 2"]
-    assert read_table(captions, "rejected")["item"].to_pylist() == ["web.tsv:2"]
-    with pytest.raises(ValueError, match=r"web\.tsv:2: 1 tab-separated fields instead of 2"):
-        read_captions.STAGE.key(replace(config, max_rejected_fraction=0.2), {})
-
-
-@pytest.mark.parametrize(
-    ("files", "split", "message"),
-    [
-        ((), None, "files is empty"),
-        (("a.txt",), None, "unknown kind of captions file '.txt'"),
-        (("web.tsv",), "val", "a TSV file has no splits"),
-    ],
-)
-def test_captions_that_cannot_be_read_are_refused(
-    root: Path, files: tuple[str, ...], split: str | None, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_captions.STAGE.key(CaptionsConfig(str(root), files, split), {})
-
-
 def test_boxes_of_other_classes_never_reach_the_table(root: Path, run_stage: Run) -> None:
     boxes = run_stage(read_boxes.STAGE, BoxesConfig(str(root), classes=("dog",)))
     assert read_table(boxes, "boxes")["category"].to_pylist() == ["dog"]
