@@ -16,7 +16,8 @@ from regionclip.clip_models import create_clip
 from regionclip.detection_losses import box_regression_loss, focal_scaled_cross_entropy, weighted_cross_entropy
 from regionclip.detections import Detections, InferenceConfig, class_scores, select_detections
 from regionclip.open_vocabulary import OpenVocabularyHead
-from regionclip.proposer import Proposals, random_subset
+from regionclip.proposals.network import random_subset
+from regionclip.proposals.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder
 
 WEIGHTS = "detector.safetensors"

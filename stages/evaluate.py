@@ -23,7 +23,7 @@ from regionclip.grouped import grouped_lists
 from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
 from regionclip.loading import ImageRecord, LoadedBatch, load_batches
 from regionclip.open_vocabulary import OpenVocabularyHead
-from regionclip.proposer import Proposals
+from regionclip.proposals.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder
 from regionclip.schemas import rejected_table
 from stages.contract import Artifact, Context, Result, Stage

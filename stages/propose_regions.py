@@ -1,101 +1,163 @@
-"""Images -> class-agnostic boxes with objectness, by a trained proposer or without one."""
+"""Images -> class-agnostic boxes with objectness: by a trained proposer, given ones, or some that need neither."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from regionclip.boxes import clip_boxes
+from regionclip.digests import file_sha256
 from regionclip.grouped import list_column
 from regionclip.images import ResizeConfig
 from regionclip.loading import ImageRecord, load_batches
-from regionclip.proposer import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ProposalConfig,
-    Proposals,
-    grid_boxes,
-    load_proposer,
-    random_boxes,
+from regionclip.proposals.listed import (
+    ListedProposer,
+    Scores,
+    listed_ids,
+    listed_in_parquet,
+    read_coco_results,
+    true_boxes,
 )
+from regionclip.proposals.network import NetworkProposer, ProposalConfig, load_proposer
+from regionclip.proposals.proposer import Images, JoinedProposers, Proposals, Proposer, Reject
+from regionclip.proposals.unseen import GridProposer, RandomProposer
 from regionclip.schemas import BOX, PROPOSALS, rejected_table
-from stages.contract import Artifact, Context, Result, Stage
-from stages.parts import REJECTED, process_parts, read_table
+from stages.contract import WORK, Artifact, Context, Result, Stage
+from stages.parts import REJECTED, process_parts, read_table, write_table
 from stages.rows import count_in_lists, images_folder
 from stages.storage import Folder
+
+Method = Literal["rpn", "ground_truth", "grid", "random", "precomputed"]
+
+
+@dataclass(frozen=True)
+class PrecomputedConfig:
+    """Boxes that another program found.
+
+    file: .json with COCO results or annotations (bbox in xywh), or .parquet with one row an image: image_id, boxes
+    (xyxy), objectness; boxes in pixels of the original images. scores: what its numbers are; None takes those of
+    JSON for probabilities and those of parquet for logits.
+    """
+
+    file: str
+    scores: Scores | None = None
+
+    def __post_init__(self) -> None:
+        if Path(self.file).suffix not in (".json", ".parquet"):
+            raise ValueError(f"precomputed boxes {self.file} are neither .json nor .parquet; give one of these")
 
 
 @dataclass(frozen=True)
 class ProposeConfig:
     """How boxes are found.
 
-    method: 'rpn' takes a trained proposer on images resized by `resize`; 'random' and 'grid' open no image.
+    method: one way, or several whose boxes are joined. 'rpn' takes a trained proposer on images resized by `resize`;
+    'ground_truth' the true boxes, crowds left out; 'precomputed' those of a file; these two, 'grid' and 'random' open
+    no image. Boxes that nobody scored have objectness 0.
     random_boxes: boxes of an image, of `seed`. grid_sizes: sides of the sliding windows in pixels.
+    logit_offsets: by method, added to its objectness, so that a union's logits compare. nms_iou: overlap at which a
+    box of any method gives way to a better one; None keeps all. top_k: boxes of an image; None keeps all.
     part_size: images of one part, the piece that is redone after an interruption.
     """
 
-    method: Literal["rpn", "random", "grid"] = "rpn"
+    method: Method | tuple[Method, ...] = "rpn"
     proposals: ProposalConfig = field(default_factory=lambda: ProposalConfig(nms_iou=0.5, post_nms=300))
     resize: ResizeConfig = field(default_factory=ResizeConfig)
     random_boxes: int = 100
     grid_sizes: tuple[int, ...] = (24, 40, 64)
+    precomputed: PrecomputedConfig | None = None
+    logit_offsets: Mapping[Method, float] = field(default_factory=dict)
+    nms_iou: float | None = None
+    top_k: int | None = None
     seed: int = 0
     max_rejected_fraction: float = 0.01
     part_size: int = 256
+
+    def __post_init__(self) -> None:
+        methods = self.methods
+        if not methods or len(set(methods)) < len(methods) or not set(methods) <= set(get_args(Method)):
+            raise ValueError(f"method is {self.method}; give each of {', '.join(get_args(Method))} at most once")
+        if ("precomputed" in methods) != (self.precomputed is not None):
+            raise ValueError(f"method is {self.method} with precomputed={self.precomputed}; the two go together")
+        if not set(self.logit_offsets) <= set(methods):
+            raise ValueError(f"logit_offsets are for {', '.join(self.logit_offsets)}, the method is {self.method}")
+        if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
+            raise ValueError(f"nms_iou is {self.nms_iou}; give an overlap above 0, up to 1, or null")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; give 1 or more, or null")
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods, one or several."""
+        return self.method if isinstance(self.method, tuple) else (self.method,)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a worker is lent beside the images: folders of a proposer and of true boxes, and a file of listed boxes."""
+
+    proposer: Folder | None = None
+    boxes: Folder | None = None
+    precomputed: tuple[Folder, str, Scores] | None = None
 
 
 class RegionProposer:
     """Proposes boxes in the images of one part; rows of `schemas.PROPOSALS`, boxes in original pixels."""
 
-    def __init__(
-        self, config: ProposeConfig, images: Folder, proposer: Folder | None, batch_size: int, device: str
-    ) -> None:
-        self._config, self._images, self._batch_size, self._device = config, images, batch_size, device
-        self._proposer = None if proposer is None else load_proposer(proposer.local()).to(device)
+    def __init__(self, config: ProposeConfig, images: Folder, given: Given, batch_size: int, device: str) -> None:
+        self._config, self._images, self._batch_size = config, images, batch_size
+        self._proposer = JoinedProposers(
+            [_proposer(method, config, given, device) for method in config.methods],
+            [config.logit_offsets.get(method, 0.0) for method in config.methods],
+            config.nms_iou,
+            config.top_k,
+        )
 
     def __call__(self, records: Sequence[ImageRecord]) -> dict[str, pa.Table]:
         rejected: list[tuple[str, str]] = []
-        if self._proposer is None:
-            found = dict(enumerate(map(self._without_image, records)))
-        else:
-            found = dict(self._by_network(records, rejected))
+
+        def reject(item: str, reason: str) -> None:
+            rejected.append((item, reason))
+
+        found: dict[int, Proposals] = {}
+        for positions, images in self._batches(records, reject):
+            found |= zip(positions, self._proposer.propose(images, reject), strict=True)
         order = sorted(found)
         return {
             "proposals": proposals_table([records[position] for position in order], [found[each] for each in order]),
             REJECTED: rejected_table(rejected),
         }
 
-    def _without_image(self, record: ImageRecord) -> Proposals:
-        if self._config.method == "grid":
-            return grid_boxes(record.height, record.width, self._config.grid_sizes)
-        seed = int(np.random.SeedSequence((self._config.seed, record.image_id)).generate_state(1)[0])
-        return random_boxes(record.height, record.width, self._config.random_boxes, seed)
+    def _batches(self, records: Sequence[ImageRecord], reject: Reject) -> Iterator[tuple[Sequence[int], Images]]:
+        if not self._proposer.reads_pixels:
+            yield range(len(records)), Images(records)
+            return
+        for batch in load_batches(self._images.read, records, self._config.resize, self._batch_size, reject):
+            yield batch.positions, Images([records[position] for position in batch.positions], batch)
 
-    def _by_network(
-        self, records: Sequence[ImageRecord], rejected: list[tuple[str, str]]
-    ) -> Iterator[tuple[int, Proposals]]:
-        assert self._proposer is not None
-        batches = load_batches(
-            self._images.read,
-            records,
-            self._config.resize,
-            self._batch_size,
-            lambda item, reason: rejected.append((item, reason)),
-        )
-        for batch in batches:
-            pixels = batch.normalized(IMAGENET_MEAN, IMAGENET_STD, self._device)
-            sizes = [batch.size] * len(pixels)
-            with torch.inference_mode():
-                proposals = self._proposer.propose(pixels, sizes, self._config.proposals)
-            for position, each in zip(batch.positions, proposals, strict=True):
-                record = records[position]
-                boxes = clip_boxes(each.boxes / batch.scale, record.height, record.width)
-                yield position, Proposals(boxes, each.objectness)
+
+def _proposer(method: Method, config: ProposeConfig, given: Given, device: str) -> Proposer:
+    match method:
+        case "rpn":
+            assert given.proposer is not None
+            return NetworkProposer(load_proposer(given.proposer.local()).to(device), config.proposals, device)
+        case "ground_truth":
+            assert given.boxes is not None
+            truth = true_boxes(read_table(given.boxes, "boxes"))
+            return ListedProposer(lambda image_ids: truth)
+        case "precomputed":
+            assert given.precomputed is not None
+            folder, name, scores = given.precomputed
+            return ListedProposer(listed_in_parquet(folder.local() / name, scores))
+        case "grid":
+            return GridProposer(config.grid_sizes)
+        case "random":
+            return RandomProposer(config.random_boxes, config.seed)
 
 
 def proposals_table(records: Sequence[ImageRecord], proposals: Sequence[Proposals]) -> pa.Table:
@@ -114,17 +176,28 @@ def proposals_table(records: Sequence[ImageRecord], proposals: Sequence[Proposal
 
 
 def propose_regions(
-    context: Context, config: ProposeConfig, images: Artifact, proposer: Artifact | None = None
+    context: Context,
+    config: ProposeConfig,
+    images: Artifact,
+    proposer: Artifact | None = None,
+    boxes: Artifact | None = None,
 ) -> Result:
-    """Write `proposals-*.parquet`, one row an image."""
-    if (config.method == "rpn") != (proposer is not None):
-        remedy = "give a proposer" if proposer is None else "leave the proposer out or set the method to rpn"
-        raise ValueError(f"the proposal method is '{config.method}'; {remedy}")
+    """Write `proposals-*.parquet`, one row an image; images without a box have an empty one.
+
+    `proposer` and `boxes` are given exactly where the methods 'rpn' and 'ground_truth' take part. An image of whose
+    precomputed boxes some are none counts once among the rejected, and keeps the others.
+    """
+    _check_inputs(config, {"rpn": proposer, "ground_truth": boxes})
     records = [ImageRecord(**row) for row in read_table(images, "images").to_pylist()]
+    given = Given(
+        None if proposer is None else proposer.folder,
+        None if boxes is None else boxes.folder,
+        None if config.precomputed is None else _precomputed(context, config.precomputed, records),
+    )
     arguments = {
         "config": config,
         "images": images_folder(images),
-        "proposer": None if proposer is None else proposer.folder,
+        "given": given,
         "batch_size": context.resources.batch_size,
         "device": "cuda" if context.resources.num_gpus > 0 else "cpu",
     }
@@ -135,12 +208,58 @@ def propose_regions(
     return Result(metrics={**summary.metrics, "num_proposals": total, "num_images": summary.num_rows["proposals"]})
 
 
+def identity(config: ProposeConfig) -> Mapping[str, Any]:
+    """The config, with the content of the precomputed boxes in place of their path."""
+    values = asdict(config)
+    if config.precomputed is not None:
+        file = _existing(config.precomputed)
+        values["precomputed"] |= {"file": file_sha256(file), "kind": file.suffix}
+    return values
+
+
+def _check_inputs(config: ProposeConfig, inputs: Mapping[str, Artifact | None]) -> None:
+    for method, artifact in inputs.items():
+        if (method in config.methods) != (artifact is not None):
+            give, leave = ("a proposer", "the proposer") if method == "rpn" else ("true boxes", "the true boxes")
+            remedy = f"give {give}" if artifact is None else f"leave {leave} out or add the method '{method}'"
+            raise ValueError(f"the proposal method is '{', '.join(config.methods)}'; {remedy}")
+
+
+def _precomputed(
+    context: Context, config: PrecomputedConfig, records: Sequence[ImageRecord]
+) -> tuple[Folder, str, Scores]:
+    """Where the workers find the listed boxes as parquet: the given file, or one that is made here of JSON."""
+    source = _existing(config)
+    if source.suffix == ".json":
+        work, name = context.folder.child(WORK), "precomputed"
+        if not work.exists(f"{name}.parquet"):
+            write_table(work, name, read_coco_results(source, config.scores or "probability"))
+        place: tuple[Folder, str, Scores] = work, f"{name}.parquet", "logit"
+    else:
+        place = Folder(str(source.parent)), source.name, config.scores or "logit"
+    ids = listed_ids(place[0].local() / place[1])
+    known = int(np.isin([record.image_id for record in records], ids).sum())
+    if not known:
+        raise ValueError(f"{source} lists boxes of {len(ids)} images and none of these {len(records)}; compare the ids")
+    if known < len(records):
+        context.say(f"{source.name} lists boxes for {known} of {len(records)} images, the others get none of it")
+    return place
+
+
+def _existing(config: PrecomputedConfig) -> Path:
+    path = Path(config.file).expanduser()
+    if not path.is_file():
+        raise ValueError(f"precomputed boxes {path}: no such file; set precomputed.file to one")
+    return path
+
+
 STAGE = Stage(
     name="propose_regions",
     version=1,
-    inputs={"images": ("images",), "proposer": ("proposer",)},
+    inputs={"images": ("images",), "proposer": ("proposer",), "boxes": ("boxes",)},
     output="proposals",
     run=propose_regions,
-    optional=frozenset({"proposer"}),
+    optional=frozenset({"proposer", "boxes"}),
     resumable=True,
+    identity=identity,
 )

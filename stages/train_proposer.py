@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from regionclip.grouped import grouped_rows
-from regionclip.proposer import Proposer, save_proposer
+from regionclip.proposals.network import ProposalNetwork, save_proposer
 from regionclip.training.proposer import ProposerArguments, ProposerTrainingConfig
 from regionclip.training.proposer import train_proposer as train
 from regionclip.training.session import Session
@@ -31,7 +31,7 @@ def train_proposer(context: Context, config: ProposerTrainingConfig, images: Art
     arguments = ProposerArguments(config, image_files(images, image_ids), truth)
     context.advance(0, config.num_steps, "steps")
     state = fit(context, _loop, {"arguments": arguments})
-    proposer = Proposer(config.proposer)
+    proposer = ProposalNetwork(config.proposer)
     proposer.load_state_dict(state["model"])
     with context.folder.staging() as folder:
         save_proposer(proposer, folder)

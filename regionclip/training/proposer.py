@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regionclip.grouped import Grouped
 from regionclip.images import ResizeConfig
-from regionclip.proposer import IMAGENET_MEAN, IMAGENET_STD, Proposer, ProposerConfig
+from regionclip.proposals.network import IMAGENET_MEAN, IMAGENET_STD, ProposalNetwork, ProposerConfig
 from regionclip.training.images import ImageFiles, TrainingImages
 from regionclip.training.loop import run_steps
 from regionclip.training.order import batch_indices, rank_slice, step_rng
@@ -49,7 +49,7 @@ def train_proposer(session: Session, arguments: ProposerArguments) -> dict[str, 
     if not len(truth["boxes"]):
         raise ValueError("no image has a box of a base class; check the base class names against the annotations")
     torch.manual_seed(config.seed)
-    proposer = Proposer(config.proposer).to(session.device).train()
+    proposer = ProposalNetwork(config.proposer).to(session.device).train()
     images = TrainingImages(arguments.images, config.resize)
     share = rank_slice(config.batch_size, session.rank, session.world_size)
 

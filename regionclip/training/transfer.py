@@ -16,7 +16,7 @@ from regionclip.detector import BoxTargets, DetectionLossConfig, OpenVocabularyD
 from regionclip.grouped import Grouped
 from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
 from regionclip.open_vocabulary import OpenVocabularyHead
-from regionclip.proposer import Proposals
+from regionclip.proposals.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder, freeze
 from regionclip.training.images import ImageBatch, ImageFiles, TrainingImages
 from regionclip.training.loop import run_steps

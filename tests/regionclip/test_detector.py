@@ -20,7 +20,7 @@ from regionclip.detector import (
     save_detector,
 )
 from regionclip.open_vocabulary import OpenVocabularyHead
-from regionclip.proposer import Proposals
+from regionclip.proposals.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder
 
 WIDTH = 32

@@ -7,7 +7,7 @@ import pytest
 
 from regionclip.clip_models import read_pretrained
 from regionclip.packaged import FOLDER, packaged_weights
-from regionclip.proposer import load_proposer
+from regionclip.proposals.network import load_proposer
 
 CLIPS = {"pictograms-teacher": "rgc-rn-w20", "pictograms-student": "rgc-rn-w16"}
 

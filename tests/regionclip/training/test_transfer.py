@@ -14,7 +14,7 @@ from torch import Tensor
 
 from regionclip.grouped import Grouped
 from regionclip.images import ResizeConfig
-from regionclip.proposer import ProposerConfig
+from regionclip.proposals.network import ProposerConfig
 from regionclip.training import loop
 from regionclip.training.images import ImageFiles
 from regionclip.training.proposer import ProposerArguments, ProposerTrainingConfig, train_proposer

@@ -20,7 +20,7 @@ from regionclip.clip_models import save_clip
 from regionclip.embeddings import save_embeddings
 from regionclip.images import ResizeConfig
 from regionclip.prompts import embed_concepts
-from regionclip.proposer import ProposalConfig, ProposerConfig
+from regionclip.proposals.network import ProposalConfig, ProposerConfig
 from regionclip.schemas import BOXES, CAPTIONS, IMAGES
 from regionclip.training.pretrain import PretrainConfig
 from regionclip.training.proposer import ProposerTrainingConfig
@@ -45,11 +45,15 @@ class Lent:
     folder: Folder
     resources: Resources = field(default_factory=lambda: Resources(num_workers=0, batch_size=4))
     logged: dict[int, dict[str, float]] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self.logged[step] = dict(metrics)
 
     def advance(self, done: int, total: int, unit: str) -> None: ...
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 @dataclass

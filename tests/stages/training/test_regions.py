@@ -9,12 +9,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from regionclip.clip_models import load_clip
+from regionclip.clip_models import create_clip, load_clip, save_clip
 from regionclip.grouped import Grouped, grouped_lists
 from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig, image_tensor, normalize, read_image, resize
-from regionclip.proposer import ProposalConfig
+from regionclip.proposals.network import ProposalConfig
 from regionclip.region_encoder import RegionEncoder
 from regionclip.schemas import IMAGES
+from regionclip.teachers.teacher import TeacherConfig
 from stages import encode_regions, propose_regions
 from stages.contract import Artifact
 from stages.encode_regions import EncodeConfig, best_proposals
@@ -56,6 +57,56 @@ def test_features_are_those_of_each_image_alone_in_the_resized_frame(world: Any)
         found = torch.from_numpy(regions["features"][rows])
         assert found.dtype == torch.float16
         torch.testing.assert_close(found.float(), expected, atol=1e-3, rtol=1e-2)
+
+
+def features_of(artifact: Artifact) -> np.ndarray[Any, Any]:
+    return grouped_lists(read_table(artifact, "regions"), ["features"])["features"]
+
+
+def test_without_a_choice_of_teacher_the_stored_bits_are_the_region_encoders(world: Any) -> None:
+    config = EncodeConfig(num_regions=6, resize=RESIZE, part_size=12)
+    inputs = {"images": world["test_images"], "proposals": world["test_proposals"], "clip": world["clip"]}
+    artifact = world.run(encode_regions.STAGE, config, "bits", **inputs)
+    encoder = RegionEncoder(load_clip(world["clip"].folder.local()).visual).eval().to(memory_format=torch.channels_last)
+    regions = grouped_lists(read_table(artifact, "regions"), ["boxes", "features"])
+    images = [resize(read_image(world.store / "files" / f"{100 + index}.png"), RESIZE) for index in range(5)]
+    for size in {image.size for image in images}:
+        same = np.array([index for index, image in enumerate(images) if image.size == size])
+        original = [read_image(world.store / "files" / f"{100 + index}.png").size for index in same]
+        scales = [torch.tensor([size[0] / width, size[1] / height] * 2) for width, height in original]
+        boxes = [torch.from_numpy(regions["boxes"][regions.rows(np.array([index]))[0]]) for index in same]
+        placed = [each * scale for each, scale in zip(boxes, scales, strict=True)]
+        pixels = normalize(torch.stack([image_tensor(images[index]) for index in same]), CLIP_MEAN, CLIP_STD)
+        with torch.inference_mode():
+            expected = encoder.region_features(pixels, placed).half()
+        assert np.array_equal(regions["features"][regions.rows(same)[0]], expected.numpy())
+
+
+@pytest.mark.parametrize("mode", ["dense", "crop"])
+def test_a_vision_transformer_encodes_regions_in_each_mode(world: Any, mode: Any) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vit = create_clip("rgc-test-vit")
+    clip = world.artifact("clip", f"vit_{mode}")
+    save_clip(vit, "rgc-test-vit", clip.folder.local())
+    config = EncodeConfig(num_regions=6, resize=RESIZE, teacher=TeacherConfig(mode=mode))
+    inputs = {"images": world["train_images"], "proposals": world["train_proposals"], "clip": clip}
+    features = features_of(world.run(encode_regions.STAGE, config, f"vit_{mode}", **inputs))
+    assert features.shape[1] == 32
+    assert np.allclose(np.linalg.norm(features.astype(np.float32), axis=1), 1, atol=2e-3)
+    assert len(np.unique(features, axis=0)) > 12
+
+
+@pytest.mark.parametrize(
+    "change", [{"precision": "bf16"}, {"fused": True}, {"channels_last": False}, {"compile": True}, {"mode": "crop"}]
+)
+def test_whatever_can_change_a_bit_changes_the_key(world: Any, change: dict[str, Any]) -> None:
+    inputs = {"images": world["train_images"], "proposals": world["train_proposals"], "clip": world["clip"]}
+    keys = {
+        encode_regions.STAGE.key(EncodeConfig(teacher=teacher), inputs)
+        for teacher in (TeacherConfig(), TeacherConfig(**change))
+    }
+    assert len(keys) == 2
 
 
 def test_proposals_lie_inside_the_original_images_best_first(world: Any) -> None:

@@ -1,9 +1,8 @@
-"""Class-agnostic proposals: a region proposal network on a small ResNet, and boxes that need no training."""
+"""A region proposal network on a small ResNet, and the proposals it makes of images."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, nms
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from regionclip.backbone import BlockName, ResidualBackbone
 from regionclip.boxes import UNIT_WEIGHTS, check_boxes, clip_boxes, decode_deltas, encode_deltas, nonempty
+from regionclip.proposals.backbone import BlockName, ResidualBackbone
+from regionclip.proposals.proposer import Images, Proposals, Reject
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -28,22 +27,8 @@ NUM_SAMPLES = 256
 
 SMOOTH_L1_BETA = 1 / 9
 
-RANDOM_GRID = 8
-"""Pixels between the corners that `random_boxes` draws."""
-
 WEIGHTS = "proposer.safetensors"
 DESCRIPTION = "proposer.json"
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """Class-agnostic boxes [n, 4] of one image, xyxy pixels, and their objectness [n] as raw logits."""
-
-    boxes: Tensor
-    objectness: Tensor
-
-    def __len__(self) -> int:
-        return len(self.boxes)
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,9 @@ class ProposerConfig:
     each next; "basic", (2, 2, 2, 2), 64 is ResNet-18 and "bottleneck", (3, 4, 6, 3), 64 is ResNet-50.
     levels: the strides whose features are used. fpn_channels: width of the feature pyramid over them; None takes
     the one level as it is. anchor_sizes: sides in pixels, one tuple a level, of equal lengths; one tuple more adds a
-    pooled level to the pyramid. aspect_ratios: height / width.
+    pooled level to the pyramid. aspect_ratios: height / width. round_anchors: to whole corners around their cell.
+    stride_in_1x1: a bottleneck's stride is in its first convolution (MSRA) and not in its second (torchvision).
+    fpn_norm: BatchNorm in the pyramid. head_convs: 3x3 convolutions before the outputs.
     """
 
     block: BlockName = "basic"
@@ -78,6 +65,10 @@ class ProposerConfig:
     fpn_channels: int | None = 48
     anchor_sizes: tuple[tuple[int, ...], ...] = ((16,), (28,), (48,))
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    round_anchors: bool = True
+    stride_in_1x1: bool = False
+    fpn_norm: bool = False
+    head_convs: int = 1
 
     def __post_init__(self) -> None:
         strides = [4 * 2**stage for stage in range(len(self.blocks))]
@@ -90,17 +81,6 @@ class ProposerConfig:
             raise ValueError(f"anchor_sizes are {self.anchor_sizes}; give {len(self.levels)} tuples of equal length")
 
 
-RESNET50_FPN = ProposerConfig(
-    block="bottleneck",
-    blocks=(3, 4, 6, 3),
-    width=64,
-    levels=(4, 8, 16, 32),
-    fpn_channels=256,
-    anchor_sizes=((32,), (64,), (128,), (256,), (512,)),
-)
-"""The layout of the published LVIS proposer."""
-
-
 @dataclass(frozen=True)
 class _Level:
     anchors: Tensor  # [N, 4]
@@ -108,7 +88,7 @@ class _Level:
     deltas: Tensor  # [B, N, 4]
 
 
-class Proposer(nn.Module):
+class ProposalNetwork(nn.Module):
     """A region proposal network (arXiv 1506.01497) that finds objects of any class.
 
     Images are [B, 3, H, W], normalised with IMAGENET_MEAN and IMAGENET_STD, zero-padded at the right and bottom.
@@ -117,17 +97,21 @@ class Proposer(nn.Module):
     def __init__(self, config: ProposerConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or ProposerConfig()
-        self.backbone = ResidualBackbone(config.block, config.blocks, config.width, config.levels)
-        channels = [self.backbone.channels[stride] for stride in self.backbone.channels if stride in config.levels]
+        self.backbone = ResidualBackbone(config.block, config.blocks, config.width, config.levels, config.stride_in_1x1)
+        self.strides = sorted(config.levels)
+        channels = [self.backbone.channels[stride] for stride in self.strides]
         self.fpn: FeaturePyramidNetwork | None = None
         if config.fpn_channels is not None:
-            pooled = LastLevelMaxPool() if len(config.anchor_sizes) > len(config.levels) else None
-            self.fpn = FeaturePyramidNetwork(channels, config.fpn_channels, pooled)
+            pooled = len(config.anchor_sizes) > len(config.levels)
+            norm = nn.BatchNorm2d if config.fpn_norm else None
+            extra = LastLevelMaxPool() if pooled else None
+            self.fpn = FeaturePyramidNetwork(channels, config.fpn_channels, extra, norm)
+            self.strides += [2 * self.strides[-1]] * pooled
         ratios = (config.aspect_ratios,) * len(config.anchor_sizes)
-        anchors = AnchorGenerator(config.anchor_sizes, ratios)
+        anchors = (AnchorGenerator if config.round_anchors else _ExactAnchors)(config.anchor_sizes, ratios)
         self.rpn = RegionProposalNetwork(
             anchors,
-            RPNHead(config.fpn_channels or channels[0], max(anchors.num_anchors_per_location())),
+            RPNHead(config.fpn_channels or channels[0], max(anchors.num_anchors_per_location()), config.head_convs),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=NUM_SAMPLES,
@@ -196,14 +180,9 @@ class Proposer(nn.Module):
         return Proposals(all_boxes[order].cpu(), all_objectness[order].cpu())
 
     def _levels(self, images: Tensor) -> list[_Level]:
-        step = max(self.backbone.channels)
-        height, width = images.shape[-2:]
-        padded = functional.pad(images, (0, -width % step, 0, -height % step))
-        maps = self.backbone(padded)
+        maps = self.backbone(images if self.fpn is None else self._pad(images))
         features = list((maps if self.fpn is None else self.fpn(maps)).values())
         objectness, deltas = self.rpn.head(features)
-        anchors = self.rpn.anchor_generator(ImageList(padded, [(height, width)]), features)[0]
-        counts = [level[0].numel() for level in objectness]
         return [
             _Level(
                 level_anchors,
@@ -211,12 +190,61 @@ class Proposer(nn.Module):
                 level_deltas.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).flatten(1, 3).float(),
             )
             for level_anchors, level_objectness, level_deltas in zip(
-                anchors.split(counts), objectness, deltas, strict=True
+                self._anchors(features), objectness, deltas, strict=True
             )
         ]
 
+    def _pad(self, images: Tensor) -> Tensor:
+        """Images with zeros at the right and bottom, so that each map is exactly twice the next coarser one."""
+        step = max(self.backbone.channels)
+        height, width = images.shape[-2:]
+        return functional.pad(images, (0, -width % step, 0, -height % step))
 
-def save_proposer(proposer: Proposer, folder: Path, dtype: torch.dtype | None = None) -> None:
+    def _anchors(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Anchors [N, 4] of each map, row by row, centred on the cells' corners."""
+        generator = self.rpn.anchor_generator
+        generator.set_cell_anchors(torch.float32, features[0].device)
+        strides = [[torch.tensor(stride, device=features[0].device)] * 2 for stride in self.strides]
+        return list(generator.grid_anchors([each.shape[-2:] for each in features], strides))
+
+
+class NetworkProposer:
+    """The proposals of a network, which sees the images as they were resized; `device` is the network's own."""
+
+    reads_pixels = True
+
+    def __init__(self, network: ProposalNetwork, config: ProposalConfig, device: str) -> None:
+        self._network, self._config, self._device = network, config, device
+
+    def propose(self, images: Images, reject: Reject) -> list[Proposals]:
+        """See `Proposer.propose`."""
+        assert images.batch is not None, "a network needs pixels"
+        pixels = images.batch.normalized(IMAGENET_MEAN, IMAGENET_STD, self._device)
+        with torch.inference_mode():
+            found = self._network.propose(pixels, [images.batch.size] * len(pixels), self._config)
+        return [
+            Proposals(clip_boxes(each.boxes / images.batch.scale, record.height, record.width), each.objectness)
+            for record, each in zip(images.records, found, strict=True)
+        ]
+
+
+class _ExactAnchors(AnchorGenerator):  # type: ignore[misc]
+    """Anchors whose corners are not rounded to whole pixels."""
+
+    def generate_anchors(
+        self,
+        scales: Sequence[int],
+        aspect_ratios: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> Tensor:
+        roots = torch.tensor(aspect_ratios, dtype=torch.float64, device="cpu").sqrt()[:, None]
+        sizes = torch.tensor(scales, dtype=torch.float64, device="cpu")[None]
+        widths, heights = (sizes / roots).flatten(), (sizes * roots).flatten()
+        return (torch.stack((-widths, -heights, widths, heights), dim=1) / 2).to(device, dtype)
+
+
+def save_proposer(proposer: ProposalNetwork, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write proposer.safetensors (floating-point tensors as `dtype`, if given) and proposer.json into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in proposer.state_dict().items()}
@@ -226,12 +254,12 @@ def save_proposer(proposer: Proposer, folder: Path, dtype: torch.dtype | None = 
     (folder / DESCRIPTION).write_text(json.dumps({"config": asdict(proposer.config)}, indent=2) + "\n")
 
 
-def load_proposer(folder: Path) -> Proposer:
+def load_proposer(folder: Path) -> ProposalNetwork:
     """The proposer of `save_proposer`, in float32 and eval mode."""
     values = json.loads((folder / DESCRIPTION).read_text())["config"]
     values["anchor_sizes"] = tuple(tuple(sizes) for sizes in values["anchor_sizes"])
     lists = {name: tuple(values[name]) for name in ("blocks", "levels", "aspect_ratios")}
-    proposer = Proposer(ProposerConfig(**{**values, **lists}))
+    proposer = ProposalNetwork(ProposerConfig(**{**values, **lists}))
     proposer.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     return proposer.eval()
 
@@ -241,50 +269,3 @@ def random_subset(mask: Tensor, count: int, generator: torch.Generator | None) -
     indices = torch.nonzero(mask).squeeze(1)
     order = torch.randperm(len(indices), generator=generator)[:count]
     return indices[order.to(indices.device)]
-
-
-def random_boxes(height: int, width: int, count: int, seed: int) -> Proposals:
-    """Boxes with corners drawn from the 8-pixel grid of an image, objectness 0; the same for the same arguments."""
-    generator = torch.Generator().manual_seed(seed)
-    horizontal, vertical = (_random_intervals(side, count, generator) for side in (width, height))
-    boxes = torch.stack((horizontal, vertical), dim=-1).flatten(1)
-    return Proposals(boxes, torch.zeros(count))
-
-
-def _random_intervals(side: int, count: int, generator: torch.Generator) -> Tensor:
-    steps = side // RANDOM_GRID
-    if steps < 1:
-        raise ValueError(f"an image side of {side} pixels has no {RANDOM_GRID}-pixel grid; give larger images")
-    first = torch.randint(steps + 1, (count,), generator=generator)
-    second = torch.randint(steps, (count,), generator=generator)
-    second = second + (second >= first)
-    return RANDOM_GRID * torch.stack((first, second), dim=1).sort(dim=1).values.float()
-
-
-def grid_boxes(
-    height: int,
-    width: int,
-    sizes: Sequence[int] = (24, 40, 64),
-    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
-    overlap: float = 0.5,
-) -> Proposals:
-    """Sliding windows over an image, objectness 0: each size (root of the area) in each ratio (height / width).
-
-    Neighbours share at least `overlap` of their side; a window larger than the image is cut to it.
-    """
-    windows = []
-    for size in sizes:
-        for ratio in aspect_ratios:
-            rows = _windows(height, size * ratio**0.5, overlap)
-            columns = _windows(width, size / ratio**0.5, overlap)
-            grid = torch.cat((columns.repeat(len(rows), 1), rows.repeat_interleave(len(columns), dim=0)), dim=1)
-            windows.append(grid[:, [0, 2, 1, 3]])
-    boxes = torch.cat(windows)
-    return Proposals(boxes, torch.zeros(len(boxes)))
-
-
-def _windows(side: int, length: float, overlap: float) -> Tensor:
-    length = min(length, float(side))
-    count = 1 + math.ceil((side - length) / (length * (1 - overlap)))
-    starts = torch.linspace(0.0, side - length, count)
-    return torch.stack((starts, starts + length), dim=1)

@@ -17,10 +17,18 @@ class ResidualBackbone(nn.Module):
     """A ResNet without classifier whose parameters have torchvision's names and shapes.
 
     blocks: how many a stage. width: channels inside the first stage's blocks, doubled by each next stage.
-    levels: the strides (4, 8, 16, ...) whose maps are given.
+    levels: the strides (4, 8, 16, ...) whose maps are given. stride_in_1x1: a bottleneck strides in its first
+    convolution, as in the weights of MSRA, and not in its second.
     """
 
-    def __init__(self, block: BlockName, blocks: Sequence[int], width: int, levels: Sequence[int]) -> None:
+    def __init__(
+        self,
+        block: BlockName,
+        blocks: Sequence[int],
+        width: int,
+        levels: Sequence[int],
+        stride_in_1x1: bool = False,
+    ) -> None:
         super().__init__()
         kind: type[BasicBlock] | type[Bottleneck] = BasicBlock if block == "basic" else Bottleneck
         self.levels = tuple(levels)
@@ -32,6 +40,8 @@ class ResidualBackbone(nn.Module):
             layer, channels = _stage(kind, channels, width * 2**stage, depth, stride=1 if stage == 0 else 2)
             self.add_module(f"layer{stage + 1}", layer)
             self.channels[4 * 2**stage] = channels
+            if stride_in_1x1 and isinstance(layer[0], Bottleneck):
+                layer[0].conv1.stride, layer[0].conv2.stride = layer[0].conv2.stride, layer[0].conv1.stride
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """Maps by the name of their stride, finest first, of normalised images [B, 3, H, W]."""
