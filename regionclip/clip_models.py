@@ -1,48 +1,73 @@
-"""CLIP models with a ResNet image tower: creating, loading and saving them."""
+"""CLIP models of every kind that open_clip knows: creating, loading and saving them."""
 
 from __future__ import annotations
 
 import difflib
 import functools
 import json
-import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import open_clip
 import torch
-from open_clip import CLIP
+from open_clip import CLIP, CoCa, CustomTextCLIP
+from open_clip.convert import convert_state_dict
+from open_clip.model import convert_to_custom_text_state_dict
 from open_clip.pretrained import download_pretrained, download_pretrained_from_hf
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from regionclip.packaged import packaged_weights
+from regionclip.torch_files import read_torch_file
+
+Clip: TypeAlias = CLIP | CustomTextCLIP | CoCa
 
 WEIGHTS = "clip.safetensors"
 DESCRIPTION = "clip.json"
 
 _HUB = "hf-hub:"
 _OPENAI_KEYS = frozenset({"input_resolution", "context_length", "vocab_size"})
+_SCALES = ("logit_scale", "logit_bias")  # of the training alone; some files leave them out or write them as [1]
+_OLD_BUFFER = "text.transformer.embeddings.position_ids"  # of older Hugging Face text towers
 
 
-def create_clip(model: str) -> CLIP:
-    """A CLIP of an open_clip model name (or of `model_configs/`) with random weights from torch's generator.
+def create_clip(model: str) -> Clip:
+    """A model of an open_clip name (or of `model_configs/`) with random weights from torch's generator.
 
-    Raises ValueError for an unknown name and for one whose image tower is not a ResNet.
+    Raises ValueError for an unknown name, and for a Hugging Face text tower whose description cannot be had.
     """
-    return CLIP(**_model_config(model)).eval()
+    config = model_config(model)
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    from_hugging_face = "hf_model_name" in text
+    own_text_tower = config.pop("custom_text", False) or from_hugging_face
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False
+    if from_hugging_face:
+        text["hf_model_pretrained"] = False
+    kind = CLIP if not own_text_tower else CoCa if "multimodal_cfg" in config else CustomTextCLIP
+    try:
+        clip = kind(**config).eval()
+    except (OSError, RuntimeError) as error:
+        if not from_hugging_face:
+            raise
+        raise ValueError(
+            f"the text tower of '{model}' is the Hugging Face model '{text['hf_model_name']}', which cannot be made "
+            f"here ({error}); install transformers and let it reach or cache that model, or choose another model"
+        ) from error
+    if isinstance(clip, CoCa):  # open_clip leaves this one weight as the memory happens to be
+        nn.init.normal_(clip.text_decoder.text_projection, std=clip.text_decoder.width**-0.5)
+    return clip
 
 
-def load_clip(folder: Path) -> CLIP:
-    """The CLIP that `save_clip` wrote to `folder`, float32, in eval mode."""
-    return _with_weights(_description(folder)["model"], _tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+def load_clip(folder: Path) -> Clip:
+    """The model that `save_clip` wrote to `folder`, float32, in eval mode."""
+    return _with_weights(clip_name(folder), _tensors(folder / WEIGHTS), str(folder / WEIGHTS))
 
 
 def save_clip(
-    clip: CLIP,
+    clip: Clip,
     model: str,
     folder: Path,
     dtype: torch.dtype | None = None,
@@ -61,8 +86,8 @@ def save_clip(
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_pretrained(model: str, pretrained: str | None, allow_untrained: bool, seed: int) -> tuple[CLIP, bool]:
-    """A CLIP with the weights that `pretrained` names, and whether they are untrained.
+def read_pretrained(model: str, pretrained: str | None, allow_untrained: bool, seed: int) -> tuple[Clip, bool]:
+    """A model with the weights that `pretrained` names, and whether they are untrained.
 
     pretrained: an open_clip tag ('openai'), 'hf-hub:org/name', 'rgc:NAME' for weights of this package, a weights
     file (.safetensors, or .pt, .pth, .bin holding a state dict in OpenAI or open_clip form), a folder of
@@ -83,9 +108,36 @@ def read_pretrained(model: str, pretrained: str | None, allow_untrained: bool, s
     return _with_weights(model, _tensors(weights), pretrained), False
 
 
-def clip_width(clip: CLIP) -> int:
+def clip_width(clip: Clip) -> int:
     """D, the width of the space that images and texts share."""
-    return int(clip.visual.output_dim)
+    if not isinstance(clip, CLIP):
+        return int(clip.text.output_dim)
+    projection = clip.text_projection
+    return int(projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1])
+
+
+def clip_name(folder: Path) -> str:
+    """The model name of a folder that `save_clip` wrote."""
+    return str(_description(folder)["model"])
+
+
+def model_config(model: str) -> dict[str, Any]:
+    """A copy of the open_clip configuration of a model; ValueError with close names for an unknown one."""
+    known = _known_models()
+    if model not in known:
+        lower = {name.lower(): name for name in known}
+        close = [lower[name] for name in difflib.get_close_matches(model.lower(), lower, n=5, cutoff=0.5)]
+        raise ValueError(
+            f"CLIP model '{model}' is unknown; close names: {', '.join(close) or 'none'}; "
+            "open_clip.list_models() gives all names"
+        )
+    config: dict[str, Any] = open_clip.get_model_config(model)
+    return config
+
+
+def has_resnet(model: str) -> bool:
+    """Whether the image tower is CLIP's ResNet, which a region encoder needs."""
+    return isinstance(model_config(model)["vision_cfg"].get("layers"), list)
 
 
 @functools.cache
@@ -94,28 +146,7 @@ def _known_models() -> tuple[str, ...]:
     return tuple(open_clip.list_models())
 
 
-def _model_config(model: str) -> dict[str, Any]:
-    known = _known_models()
-    if model not in known:
-        lower = {name.lower(): name for name in known}
-        close = [lower[name] for name in difflib.get_close_matches(model.lower(), lower, n=5, cutoff=0.5)]
-        raise ValueError(f"CLIP model '{model}' is unknown; close names: {', '.join(close or _resnets())}")
-    if model not in _resnets():
-        raise ValueError(f"CLIP model '{model}' has no ResNet image tower; choose one of {', '.join(_resnets())}")
-    config: dict[str, Any] = open_clip.get_model_config(model)
-    return config
-
-
-@functools.cache
-def _resnets() -> tuple[str, ...]:
-    return tuple(
-        name
-        for name in _known_models()
-        if isinstance(open_clip.get_model_config(name)["vision_cfg"].get("layers"), list)
-    )
-
-
-def _untrained(model: str, allowed: bool, seed: int) -> CLIP:
+def _untrained(model: str, allowed: bool, seed: int) -> Clip:
     if not allowed:
         raise ValueError(
             f"no pretrained weights given for '{model}'; name them (a tag such as 'openai', a file or a folder), "
@@ -126,7 +157,7 @@ def _untrained(model: str, allowed: bool, seed: int) -> CLIP:
         return create_clip(model)
 
 
-def _from_folder(model: str, folder: Path) -> tuple[CLIP, bool]:
+def _from_folder(model: str, folder: Path) -> tuple[Clip, bool]:
     description = _description(folder)
     if description["model"] != model:
         raise ValueError(f"{folder} holds a '{description['model']}', not a '{model}'; set model to that name")
@@ -154,7 +185,7 @@ def _from_hub(model: str, source: str) -> Path:
 
 
 def _from_tag(model: str, tag: str) -> Path:
-    _model_config(model)
+    model_config(model)
     config = open_clip.get_pretrained_cfg(model, tag)
     if not config:
         tags = open_clip.list_pretrained_tags_by_model(model)
@@ -174,7 +205,7 @@ def _download(source: str, fetch: Callable[[], str]) -> Path:
 
 
 def _check_activation(model: str, source: str, quick_gelu: bool) -> None:
-    if bool(_model_config(model).get("quick_gelu", False)) == quick_gelu:
+    if bool(model_config(model).get("quick_gelu", False)) == quick_gelu:
         return
     if quick_gelu:
         raise ValueError(f"{source} was trained with QuickGELU, '{model}' computes GELU; use '{model}-quickgelu'")
@@ -183,30 +214,13 @@ def _check_activation(model: str, source: str, quick_gelu: bool) -> None:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     """The state dict of a file, without its wrapper and 'module.' prefix, never unpickling other objects."""
+    if path.suffix != ".safetensors":
+        return _unwrapped(read_torch_file(path), path)
     try:
-        if path.suffix == ".safetensors":
-            tensors: dict[str, Tensor] = load_file(path)
-            return tensors
-        if _is_torchscript(path):
-            raise ValueError(
-                f"{path} is a TorchScript archive (OpenAI's own form), which holds code; convert it once with "
-                "torch.save(torch.jit.load(path, map_location='cpu').state_dict(), 'clip.pt') where you trust it"
-            )
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is damaged or holds more than tensors; save the model's state_dict() alone"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable weights file ({error}); copy or download it again") from error
-    return _unwrapped(loaded, path)
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    return tensors
 
 
 def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
@@ -221,20 +235,35 @@ def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _with_weights(model: str, state: Mapping[str, Tensor], source: str) -> CLIP:
+def _with_weights(model: str, state: Mapping[str, Tensor], source: str) -> Clip:
     if _OPENAI_KEYS & state.keys():
         _check_activation(model, f"{source}, a state dict of OpenAI,", True)
         state = {name: tensor for name, tensor in state.items() if name not in _OPENAI_KEYS}
     with torch.random.fork_rng(devices=[]):
         clip = create_clip(model)
+    state = _current_form(clip, dict(state))
     own = {name: tensor for name, tensor in clip.state_dict().items() if not name.endswith("num_batches_tracked")}
     _check_keys(model, own, state, source)
-    clip.load_state_dict(dict(state), strict=False)
+    clip.load_state_dict(state, strict=False)
     return clip
 
 
+def _current_form(clip: Clip, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of older or other makers under the names that open_clip gives the same tensors now."""
+    state = convert_state_dict(clip, state)
+    if not isinstance(clip, CLIP) and "positional_embedding" in state:
+        state = convert_to_custom_text_state_dict(state)
+    own = clip.state_dict()
+    for name in _SCALES:
+        if name in state and name in own and state[name].numel() == own[name].numel():
+            state[name] = state[name].reshape(own[name].shape)
+    if _OLD_BUFFER not in own:
+        state.pop(_OLD_BUFFER, None)
+    return state
+
+
 def _check_keys(model: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
-    missing = [name for name in own if name not in state and name != "logit_scale"]
+    missing = [name for name in own if name not in state and name not in _SCALES]
     unexpected = [name for name in state if name not in own and not name.endswith("num_batches_tracked")]
     misshapen = [
         f"{name} {list(state[name].shape)} instead of {list(own[name].shape)}"

@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from regionclip.torch_files import read_torch_file
 
 EMBEDDINGS = "embeddings.safetensors"
 DESCRIPTION = "concepts.json"
@@ -65,6 +68,36 @@ def load_embeddings(folder: Path, width: int | None = None) -> tuple[list[str], 
     if width is not None:
         check_width(embeddings, width, str(folder))
     return concepts, embeddings.float()
+
+
+def read_bare_embeddings(path: Path) -> Tensor:
+    """Embeddings float32 [N, D] of a `torch.save` file that holds one tensor and no names, [D] being [1, D].
+
+    Raises ValueError for an unreadable file, a pickle that holds anything else than a tensor (it is not run), a
+    tensor of whole numbers or another shape, and a row with NaN or infinity.
+    """
+    loaded = read_torch_file(path)
+    if not isinstance(loaded, Tensor):
+        raise ValueError(f"{path} holds a {type(loaded).__name__}, not a tensor; save the embeddings [N, D] alone")
+    embeddings = loaded.detach()
+    if embeddings.ndim == 1:
+        embeddings = embeddings[None]
+    if embeddings.ndim != 2 or 0 in embeddings.shape or not embeddings.is_floating_point() or embeddings.is_sparse:
+        kind = str(loaded.dtype).removeprefix("torch.")
+        raise ValueError(f"{path} holds {kind} {list(loaded.shape)}; embeddings are floating-point numbers [N, D]")
+    embeddings = embeddings.float().contiguous()
+    broken = (~embeddings.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(
+            f"{path}: {len(broken)} of {len(embeddings)} rows hold NaN or infinity, first is row {broken[0]}; "
+            "make the embeddings again"
+        )
+    return embeddings
+
+
+def write_bare_embeddings(file: BinaryIO, embeddings: Tensor) -> None:
+    """Write embeddings [N, D] as `read_bare_embeddings` reads them: float32, as they are, without names."""
+    torch.save(embeddings.detach().cpu().float().clone(memory_format=torch.contiguous_format), file)
 
 
 def check_width(embeddings: Tensor, encoder_width: int, what: str) -> None:

@@ -29,8 +29,8 @@ class RegionEncoder(nn.Module):
         super().__init__()
         if not isinstance(visual, ModifiedResNet):
             raise ValueError(
-                f"a region encoder needs CLIP's ModifiedResNet, got {type(visual).__name__}; "
-                "choose an RN model such as RN50-quickgelu"
+                f"a region encoder needs CLIP's ModifiedResNet, got {_tower(visual)}; choose an RN model such as "
+                "RN50-quickgelu for encode_regions, pretrain, transfer and evaluate (embed_concepts takes any model)"
             )
         self.visual: Any = visual
         self.width: int = visual.attnpool.c_proj.out_features
@@ -116,3 +116,8 @@ def freeze(encoder: RegionEncoder, until: int = 2) -> None:
 def whole_image_boxes(sizes: Sequence[tuple[int, int]], device: torch.device | str | None = None) -> list[Tensor]:
     """One box [1, 4] covering each (height, width); give the padded batch size for the method's image features."""
     return [torch.tensor([[0.0, 0.0, width, height]], device=device) for height, width in sizes]
+
+
+def _tower(visual: nn.Module) -> str:
+    trunk = getattr(visual, "trunk", None)
+    return type(visual).__name__ + ("" if trunk is None else f" ({type(trunk).__name__})")

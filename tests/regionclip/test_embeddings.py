@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from regionclip.embeddings import check_classes, check_width, load_embeddings, order_sha256, save_embeddings
+from regionclip.embeddings import (
+    check_classes,
+    check_width,
+    load_embeddings,
+    order_sha256,
+    read_bare_embeddings,
+    save_embeddings,
+    write_bare_embeddings,
+)
 
 NAMES = ["cat", "dög", "traffic light"]
 
@@ -69,3 +80,56 @@ def test_a_class_list_must_match_in_size_and_order() -> None:
         check_classes(NAMES[:2], NAMES, "classes")
     with pytest.raises(ValueError, match="row 0 is the embedding of 'dög', the class list has 'cat'"):
         check_classes(["dög", "cat", "traffic light"], NAMES, "classes")
+
+
+def test_a_bare_file_holds_the_numbers_as_they_are(tmp_path: Path) -> None:
+    embeddings = torch.randn(1000, 4)[::400]
+    with (tmp_path / "emb.pth").open("wb") as file:
+        write_bare_embeddings(file, embeddings)
+    assert torch.equal(torch.load(tmp_path / "emb.pth", weights_only=True), embeddings)
+    assert torch.equal(read_bare_embeddings(tmp_path / "emb.pth"), embeddings)
+    assert (tmp_path / "emb.pth").stat().st_size < 2000  # the rows alone, not the tensor that they are a view of
+
+
+def test_one_squeezed_row_and_other_floating_point_numbers_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "emb.pth"
+    for content in (torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 2.0]]).half(), torch.tensor([[1.0, 2.0]]).double()):
+        torch.save(content, path)
+        read = read_bare_embeddings(path)
+        assert read.dtype == torch.float32
+        assert read.tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"emb": torch.ones(2, 3)}, "holds a dict, not a tensor"),
+        ([1.0, 2.0], "holds a list, not a tensor"),
+        (torch.ones(2, 3, 4), r"holds float32 \[2, 3, 4\]"),
+        (torch.tensor(1.0), r"holds float32 \[\]"),
+        (torch.ones(0, 4), r"holds float32 \[0, 4\]"),
+        (torch.ones(2, 3).long(), r"holds int64 \[2, 3\]"),
+        (torch.eye(3).to_sparse(), r"holds float32 \[3, 3\]"),
+        (torch.tensor([[1.0], [float("nan")], [2.0]]), "1 of 3 rows hold NaN or infinity, first is row 1"),
+        (torch.tensor([[1e300]]).double() * 1, "1 of 1 rows hold NaN or infinity"),
+    ],
+)
+def test_what_is_no_table_of_numbers_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "emb.pth")
+    with pytest.raises(ValueError, match=message):
+        read_bare_embeddings(tmp_path / "emb.pth")
+
+
+@settings(max_examples=100, deadline=None)
+@given(position=st.integers(0, 1500), value=st.integers(0, 255), length=st.integers(0, 1500))
+def test_a_damaged_file_is_read_or_refused_as_such(
+    position: int, value: int, length: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "emb.pth"
+    with path.open("wb") as file:
+        write_bare_embeddings(file, torch.ones(2, 3))
+    content = bytearray(path.read_bytes())
+    content[min(position, len(content) - 1)] = value
+    path.write_bytes(bytes(content[: max(length, 10)] if length < 500 else content))
+    with contextlib.suppress(ValueError):
+        assert read_bare_embeddings(path).ndim == 2

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from open_clip import CLIP, OPENAI_IMAGENET_TEMPLATES
+from open_clip import CLIP, OPENAI_IMAGENET_TEMPLATES, CustomTextCLIP
 from torch.nn import functional
 
-from regionclip.prompts import TEMPLATES, embed_concepts, encode_texts, fill, lvis_name, tokenize
+from regionclip.clip_models import model_config, read_pretrained
+from regionclip.prompts import TEMPLATES, embed_concepts, encode_texts, fill, lvis_name, read_templates, tokenize
+from regionclip.tokenizers import make_tokenizer
 
 START, END = 49406, 49407
 TWO = ("a {}", "the {} there.")
@@ -34,6 +38,39 @@ def test_a_template_without_a_place_is_refused() -> None:
         fill("a photo", "dog")
 
 
+def test_templates_of_a_file_are_its_lines_and_known_by_their_texts(tmp_path: Path) -> None:
+    for name, text in (("a.txt", "a {}\n\n  the {} there. \r\n"), ("b.txt", "\ufeffa {}\nthe {} there.")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    first, second = (read_templates(str(tmp_path / name)) for name in ("a.txt", "b.txt"))
+    assert first == second
+    assert first.texts == TWO
+    assert first.source == "file"
+    assert first.sha256 != read_templates("plain").sha256
+    (tmp_path / "b.txt").write_text("the {} there.\na {}")
+    assert read_templates(str(tmp_path / "b.txt")).sha256 != first.sha256
+
+
+def test_a_known_set_is_taken_by_its_name() -> None:
+    templates = read_templates("method81")
+    assert (templates.source, templates.texts) == ("method81", TEMPLATES["method81"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a {}\n\na photo\n", r"t\.txt:3: 'a photo' has no place for the name"),
+        (b"\n \n", r"t\.txt holds no templates"),
+        (b"a {} \xff", r"t\.txt is not UTF-8"),
+        (None, r"t\.txt' is no file and no known set of prompts; choose method81, openai80, plain"),
+    ],
+)
+def test_a_file_without_usable_templates_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "t.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_templates(str(tmp_path / "t.txt"))
+
+
 def test_lvis_names_become_words() -> None:
     assert lvis_name("flip-flop_(sandal)") == "flip-flop sandal"
 
@@ -59,6 +96,56 @@ def test_texts_encode_as_open_clip_does_whatever_the_batch_size(tiny_clip: CLIP)
     expected = tiny_clip.encode_text(tokenize(texts))
     for batch_size in (1, 2, 5, 100):
         torch.testing.assert_close(encode_texts(tiny_clip, texts, batch_size), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model", ["rgc-test-vit", "rgc-test-convnext", "rgc-test-custom-text", "rgc-test-coca", "rgc-test-hf-tokenizer"]
+)
+@torch.no_grad()
+def test_every_kind_of_text_tower_encodes_as_open_clip_does(model: str) -> None:
+    clip, _ = read_pretrained(model, None, allow_untrained=True, seed=0)
+    tokenizer = Words(64, 16) if model == "rgc-test-hf-tokenizer" else make_tokenizer(model)
+    texts = ["a cat", "a much longer sentence about two dogs", "word " * 200, "zebra"]
+    expected = clip.encode_text(tokenizer(texts), normalize=False)
+    for batch_size in (1, 3, 100):
+        actual = encode_texts(clip, texts, batch_size, tokenizer)
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    assert embed_concepts(clip, [], TWO, tokenizer=tokenizer).shape == (0, 32)
+
+
+@pytest.mark.parametrize(("text", "columns"), [({}, 6), ({"no_causal_mask": True}, 77), ({"pool_type": "last"}, 77)])
+@torch.no_grad()
+def test_only_a_causal_tower_leaves_out_what_follows_the_text(text: dict[str, object], columns: int) -> None:
+    torch.manual_seed(0)
+    config = model_config("rgc-test-vit")
+    config["text_cfg"].update(text)
+    clip = CustomTextCLIP(**config).eval()
+    texts = ["a cat", "a much longer sentence"]
+    expected = clip.encode_text(tokenize(texts))
+    seen = []
+    clip.text.token_embedding.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
+    torch.testing.assert_close(encode_texts(clip, texts, 2), expected, rtol=1e-4, atol=1e-5)
+    assert seen == [columns]
+
+
+class Words:
+    """Tokens that are lengths of words, as many as a model knows."""
+
+    def __init__(self, vocabulary: int, context_length: int) -> None:
+        self.vocabulary, self.context_length = vocabulary, context_length
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        tokens = torch.zeros(len(texts), self.context_length, dtype=torch.int64)
+        for row, text in enumerate(texts):
+            lengths = [len(word) % self.vocabulary for word in text.split()][: self.context_length]
+            tokens[row, : len(lengths)] = torch.tensor(lengths)
+        return tokens
+
+
+def test_the_tokenizer_of_clip_is_refused_by_a_model_of_another_vocabulary() -> None:
+    clip, _ = read_pretrained("rgc-test-hf-tokenizer", None, allow_untrained=True, seed=0)
+    with pytest.raises(ValueError, match="vocabulary of 64 tokens, CLIP's tokenizer 49408; give the model's own"):
+        encode_texts(clip, ["cat"], 1)
 
 
 def test_no_texts_give_an_empty_table_and_a_batch_of_none_is_refused(tiny_clip: CLIP) -> None:
