@@ -25,6 +25,10 @@ run_app = typer.Typer(no_args_is_help=True, help="Run a pipeline; whatever is al
 data_app = typer.Typer(no_args_is_help=True, help="Make data sets.")
 app.add_typer(run_app, name="run")
 app.add_typer(data_app, name="data")
+concepts_app = typer.Typer(no_args_is_help=True, help="Compare concept pools, write them to files and take them in.")
+app.add_typer(concepts_app, name="concepts")
+proposals_app = typer.Typer(no_args_is_help=True, help="Judge the boxes that a localiser proposes.")
+app.add_typer(proposals_app, name="proposals")
 
 Config = Annotated[str, typer.Option("--config", help="A YAML file, or the name of a preset in conf/.")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one config value; repeatable.")]
@@ -34,6 +38,7 @@ RayAddress = Annotated[str | None, typer.Option("--ray-address", help="A running
 TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow server; default: SQLite by the store.")]
 
 VERBS = {
+    "concepts": "Make the concept pool of captions, and the page about it.",
     "pseudo-label": "Name the regions of images with concepts of captions.",
     "pretrain": "Pretrain the student on region labels.",
     "transfer": "Make the student a detector, on base boxes only.",
@@ -73,6 +78,73 @@ def scenes(
     from pipelines.execute import write_scenes_folder
 
     write_scenes_folder(out, config, set_)
+
+
+@concepts_app.command("diff")
+def concepts_diff(
+    before: Annotated[str, typer.Argument(help="A key of concepts, or a .txt or .parquet file.")],
+    after: Annotated[str, typer.Argument(help="The same, of the pool to compare with.")],
+    store: Store = DEFAULT_STORE,
+    limit: Annotated[int, typer.Option(help="Rows of each kind to show.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="Print everything, as JSON.")] = False,
+) -> None:
+    """Show which concepts were added, removed or counted otherwise."""
+    from pipelines.concepts import diff
+
+    diff(before, after, store, limit, json)
+
+
+@concepts_app.command("export")
+def concepts_export(
+    key: Annotated[str, typer.Argument(help="The key of concepts or embeddings, or its first digits.")],
+    path: Annotated[str, typer.Argument(help=".txt, .csv, .json or .parquet; of embeddings .pth, .safetensors, .txt.")],
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Write concepts or embeddings to a file of the form that its ending names."""
+    from pipelines.concepts import export
+
+    export(key, path, store)
+
+
+@concepts_app.command("import")
+def concepts_import(
+    path: Annotated[str, typer.Argument(help="Names, one a line (.txt), or embeddings (.pth, .pt).")],
+    concepts: Annotated[str | None, typer.Option("--concepts", help="Names of the embeddings (.txt).")] = None,
+    store: Store = DEFAULT_STORE,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Take names, or embeddings with their names, into the store."""
+    from pipelines.concepts import import_
+
+    import_(path, store, concepts, tracking_uri)
+
+
+@proposals_app.command("recall")
+def proposals_recall(
+    config: Config = "demo",
+    set_: Sets = [],  # noqa: B006
+    instances: Annotated[str | None, typer.Option(help="A COCO file below the data root; default: test.")] = None,
+    store: Store = DEFAULT_STORE,
+    dry_run: DryRun = False,
+    ray_address: RayAddress = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Show how many annotated objects the best 10, 100, 300 and 1000 boxes of an image cover."""
+    from functools import partial
+
+    from pipelines.execute import execute
+    from pipelines.proposals import recall
+
+    execute(
+        "proposals-recall",
+        config,
+        set_,
+        store,
+        dry_run=dry_run,
+        ray_address=ray_address,
+        tracking_uri=tracking_uri,
+        pipeline=partial(recall, instances=instances),
+    )
 
 
 @app.command("ls")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pipelines import inputs
+from pipelines.concept_pool import concept_pool
 from pipelines.config import PipelineConfig
 from pipelines.evaluate import accuracy_report, detection_report
 from pipelines.pretrain import pretrain
-from pipelines.pseudo_label import concept_pool, pseudo_label
+from pipelines.pseudo_label import pseudo_label
 from pipelines.runner import Runner
 from pipelines.transfer import to_detector
 from stages import compare_recipes

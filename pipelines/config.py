@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import stages
+from regionclip.concepts.parsing import ParsingConfig
 from regionclip.scenes.dataset import ScenesConfig
 from regionclip.training.pretrain import LossWeights, PretrainConfig
 from regionclip.training.proposer import ProposerTrainingConfig
@@ -20,7 +21,9 @@ from stages.evaluate import EvaluateConfig
 from stages.extract_concepts import ConceptsConfig
 from stages.label_regions import LabelsConfig
 from stages.propose_regions import ProposeConfig
+from stages.read_captions import CaptionsConfig
 from stages.read_clip import ClipConfig
+from stages.report_concepts import ReportConceptsConfig
 from stages.train_teacher import TeacherConfig
 
 
@@ -42,13 +45,13 @@ class DataConfig:
     """A COCO-layout folder, or scenes to draw in its place.
 
     root: the folder; None draws `scenes`. test: the split that is evaluated on, and nothing else.
-    pool_captions: caption files for the concept pool (paths as given); none takes the captions of the train split.
+    pool_captions: the captions of the concept pool; None takes those of the train split.
     """
 
     root: str | None = None
     train: SplitConfig = field(default_factory=lambda: SplitConfig(split="train"))
     test: SplitConfig = field(default_factory=lambda: SplitConfig(split="test"))
-    pool_captions: tuple[str, ...] = ()
+    pool_captions: CaptionsConfig | None = None
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
 
 
@@ -120,7 +123,8 @@ class PipelineConfig:
     """Everything of a run. Where `student` is not given it starts from the teacher.
 
     from_scratch: train teacher, student start and proposer here instead of reading weights; a proposer without
-    `proposer_weights` is always trained here.
+    `proposer_weights` is always trained here. concepts_file: a pool in text form, one name a line, in place of one
+    made of captions.
     """
 
     classes: ClassesConfig
@@ -133,7 +137,10 @@ class PipelineConfig:
     student_training: TeacherTrainingConfig | None = None
     proposer_weights: str | None = None
     proposer_training: ProposerTrainingConfig = field(default_factory=ProposerTrainingConfig)
+    parsing: ParsingConfig = field(default_factory=ParsingConfig)
     concepts: ConceptsConfig = field(default_factory=ConceptsConfig)
+    concepts_file: str | None = None
+    concepts_report: ReportConceptsConfig = field(default_factory=ReportConceptsConfig)
     embeddings: EmbeddingsConfig = field(default_factory=EmbeddingsConfig)
     proposals: ProposeConfig = field(default_factory=ProposeConfig)
     regions: EncodeConfig = field(default_factory=EncodeConfig)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pipelines import summary
 from pipelines.compare import compare
+from pipelines.concept_pool import concepts_report
 from pipelines.config import PipelineConfig
 from pipelines.evaluate import evaluate
 from pipelines.loading import load
@@ -25,6 +26,7 @@ from stages.contract import Artifact
 from stages.storage import Folder
 
 PIPELINES: dict[str, Callable[[PipelineConfig, Runner], Artifact]] = {
+    "concepts": concepts_report,
     "pseudo-label": pseudo_label,
     "pretrain": pretrain,
     "transfer": transfer,
@@ -45,8 +47,12 @@ def execute(
     ray_address: str | None = None,
     tracking_uri: str | None = None,
     console: Console | None = None,
+    pipeline: Callable[[PipelineConfig, Runner], Artifact] | None = None,
 ) -> Artifact:
-    """Run the pipeline of a verb and print what came out; in a dry run, print what would be done."""
+    """Run the pipeline of a verb, or the given one under its name, and print what came out.
+
+    In a dry run, print what would be done.
+    """
     config = load(PipelineConfig, source, overrides)
     console = console or Console()
     folder = Folder(store)
@@ -63,7 +69,7 @@ def execute(
         console=console,
     )
     with runner:
-        artifact = PIPELINES[verb](config, runner)
+        artifact = (pipeline or PIPELINES[verb])(config, runner)
     if not dry_run:
         summary.print_result(console, artifact, store)
     return artifact

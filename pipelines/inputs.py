@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipelines.config import DataConfig, PipelineConfig, SplitConfig, TeacherTrainingConfig
 from pipelines.runner import Runner
 from stages import (
@@ -51,9 +53,10 @@ def captions(config: PipelineConfig, run: Runner) -> Artifact:
 
 def pool_captions(config: PipelineConfig, run: Runner) -> Artifact:
     """The captions that the concept pool is made of."""
-    if not config.data.pool_captions:
+    if config.data.pool_captions is None:
         return captions(config, run)
-    return run(read_captions.STAGE, read_captions.CaptionsConfig(root="", files=config.data.pool_captions))
+    given = config.data.pool_captions
+    return run(read_captions.STAGE, given if given.root is not None else replace(given, root=""))
 
 
 def boxes(config: PipelineConfig, run: Runner, split: SplitConfig, classes: tuple[str, ...]) -> Artifact:
@@ -89,13 +92,20 @@ def proposer(config: PipelineConfig, run: Runner) -> Artifact:
 
 def proposals(config: PipelineConfig, run: Runner, split: SplitConfig) -> Artifact:
     """Class-agnostic boxes in the images of a split."""
-    localiser = proposer(config, run) if config.proposals.method == "rpn" else None
-    return run(propose_regions.STAGE, config.proposals, images=images(config, run, split), proposer=localiser)
+    methods, classes = config.proposals.methods, config.classes
+    seen = classes.base if split == config.data.train else classes.base + classes.novel  # novel boxes never train
+    return run(
+        propose_regions.STAGE,
+        config.proposals,
+        images=images(config, run, split),
+        proposer=proposer(config, run) if "rpn" in methods else None,
+        boxes=boxes(config, run, split, seen) if "ground_truth" in methods else None,
+    )
 
 
 def class_embeddings(config: PipelineConfig, run: Runner) -> Artifact:
     """Text embeddings of all class names, base before novel, on the student's side."""
-    names = extract_concepts.ConceptsConfig(parser="list", names=config.classes.base + config.classes.novel)
+    names = extract_concepts.ConceptsConfig(names=config.classes.base + config.classes.novel)
     concepts = run(extract_concepts.STAGE, names)
     return run(embed_concepts.STAGE, config.embeddings, concepts=concepts, clip=student_start(config, run))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pipelines import inputs
+from pipelines.concept_pool import concept_pool
 from pipelines.config import PipelineConfig
-from pipelines.pseudo_label import concept_pool, pseudo_label
+from pipelines.pseudo_label import pseudo_label
 from pipelines.runner import Runner
 from stages import embed_concepts
 from stages import pretrain as stage

@@ -44,6 +44,10 @@ class Display:
             self._bar.update(self._task, completed=step, latest=numbers)
         self._line(f"step {step:,}{f'/{self._total:,}' if self._total else ''}  {numbers}")
 
+    def say(self, text: str) -> None:
+        """A line about the running stage that stays."""
+        self._console.print(f"  {self._name}: {text}", markup=False, highlight=False, soft_wrap=True)
+
     def stop(self) -> None:
         """Take the bar away."""
         if self._bar is not None:

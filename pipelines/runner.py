@@ -195,6 +195,9 @@ class _Context:
     def advance(self, done: int, total: int, unit: str) -> None:
         self.display.advance(done, total, unit)
 
+    def say(self, text: str) -> None:
+        self.display.say(text)
+
 
 def _is_current(artifact: Artifact, values: Mapping[str, Any]) -> bool:
     """Whether the artifact is finished and was made with these very values.

@@ -19,9 +19,13 @@ ABSENT = "-"
 
 
 def print_result(console: Console, artifact: Artifact, store: str) -> None:
-    """Print the recipes side by side for a comparison, and kind, key and metrics for any other artifact."""
+    """Print the recipes of a comparison, the classes of a concepts report, and the metrics of any other artifact."""
     if artifact.kind == "comparison":
         _print_comparison(console, artifact)
+    elif artifact.kind == "concepts_report":
+        _print_coverage(console, artifact)
+    elif artifact.kind == "recall":
+        _print_recall(console, artifact)
     else:
         _print_artifact(console, artifact)
     say(console, "runs", f"rgc ui --store {store}")
@@ -50,6 +54,39 @@ def _print_artifact(console: Console, artifact: Artifact) -> None:
     if manifest["metrics"]:
         print_metrics(console, manifest["metrics"])
     say(console, "folder", artifact.folder.uri)
+
+
+def _print_coverage(console: Console, artifact: Artifact) -> None:
+    groups: dict[str, dict[str, Any]] = json.loads(artifact.folder.read("coverage.json"))["groups"]
+    table = Table("classes", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("in the pool", justify="right", no_wrap=True)
+    table.add_column("lacking, with the captions that name them", ratio=1)
+    for name, group in groups.items():
+        lacking = [row for row in group["rows"] if row["state"] == "lacking"]
+        shown = ", ".join(f"{row['name']} {ABSENT if row['captions'] is None else row['captions']}" for row in lacking)
+        table.add_row(Text(name), f"{group['covered']} of {group['classes']}", Text(shown))
+    console.print()
+    pool = artifact.manifest["inputs"]["concepts"]["key"]
+    say(console, "concepts", f"{pool}  ({artifact.manifest['metrics']['concepts']:,.0f})")
+    if groups:
+        console.print(table)
+    say(console, "report", artifact.folder.path("report.html"))
+
+
+def _print_recall(console: Console, artifact: Artifact) -> None:
+    rows: list[dict[str, Any]] = json.loads(artifact.folder.read("recall.json"))
+    table = Table("IoU", "size", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("objects", *(f"{limit:,} boxes" for limit in rows[0]["limits"])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        recalls = (
+            [f"{100 * value:.1f}" for value in row["recalls"]] if row["recalls"] else [ABSENT] * len(row["limits"])
+        )
+        table.add_row(f"{row['iou']:g}", row["size"], f"{row['num_objects']:,}", *recalls)
+    console.print()
+    say(console, artifact.kind, artifact.key)
+    console.print(table)
+    console.print(Text("recall in percent, by the best boxes of an image"))
 
 
 def _print_comparison(console: Console, artifact: Artifact) -> None:

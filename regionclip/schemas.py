@@ -48,21 +48,60 @@ BOXES = pa.schema(
     ]
 )
 
-MENTIONS = pa.schema(
+COUNTED = pa.struct([pa.field("name", pa.string(), nullable=False), pa.field("count", pa.int64(), nullable=False)])
+EXAMPLE = pa.struct([pa.field("row", pa.int64(), nullable=False), pa.field("caption", pa.string(), nullable=False)])
+
+_HEAD = _field("head", pa.string(), "the shortest name that the phrase may count as; its family")
+_DOCUMENT_FREQUENCY = _field("document_frequency", pa.int64(), "captions that mention it; unit: captions")
+_COUNT = _field("count", pa.int64(), "how often it is mentioned; unit: mentions")
+
+PHRASE_GROUPS = pa.schema(
     [
-        _field("caption", pa.string(), "the text as given"),
-        _field("phrases", pa.list_(pa.string()), "noun phrases in order: compound and head, lower case, singular"),
-        _field("surface_forms", pa.list_(pa.string()), "how the caption wrote each phrase, lower case"),
+        _HEAD,
+        _field("phrases", pa.list_(pa.string()), "all phrases of the family that one caption mentions, sorted"),
+        _field("document_frequency", pa.int64(), "captions that mention these and no others of it; unit: captions"),
+    ]
+)
+
+PHRASES = pa.schema(
+    [
+        _HEAD,
+        _field("phrase", pa.string(), "name: lower case, its last word singular"),
+        _COUNT,
+        _field("surface_forms", pa.list_(COUNTED), "ways captions write it; unit of counts: mentions"),
+        _field("merged_from", pa.list_(COUNTED), "variants and synonyms that became it; unit of counts: mentions"),
+        _field("parsers", pa.list_(pa.string()), "parsers that found it, sorted"),
+        _field("examples", pa.list_(EXAMPLE), "the first captions that mention it, with their rows in the corpus"),
+        _field("reason", pa.string(), "why it is no concept; empty when it is one"),
     ]
 )
 
 CONCEPTS = pa.schema(
     [
         _field("concept", pa.string(), "name"),
-        _field("document_frequency", pa.int64(), "captions that mention it; unit: captions"),
-        _field("count", pa.int64(), "how often it is mentioned; unit: mentions"),
+        _DOCUMENT_FREQUENCY,
+        _COUNT,
         _field("surface_forms", pa.list_(pa.string()), "ways it is written, the most frequent first"),
         _field("examples", pa.list_(pa.string()), "the first captions that mention it"),
+        _field("merged_from", pa.list_(pa.string()), "variants and synonyms that became it, the most frequent first"),
+        _field("parser", pa.string(), "what found it, joined by '+': parsers, and 'list' for a listed name"),
+    ]
+)
+
+THRESHOLDS = pa.schema(
+    [
+        _field("min_document_frequency", pa.int64(), "captions that must name a concept; unit: captions"),
+        _field("concepts", pa.int64(), "size of the pool with it, before max_size; unit: concepts"),
+    ]
+)
+
+DROPPED = pa.schema(
+    [
+        _field("name", pa.string(), "what captions mention and the pool lacks"),
+        _DOCUMENT_FREQUENCY,
+        _COUNT,
+        _field("reason", pa.string(), "why the pool lacks it"),
+        _field("sampled", pa.bool_(), "whether it stands for many more of this reason, drawn by a fixed seed"),
     ]
 )
 

@@ -76,6 +76,10 @@ class Context(Protocol):
         """Say how far the work is, for the progress display."""
         ...
 
+    def say(self, text: str) -> None:
+        """Tell the user one thing about this run, such as which of several ways was taken."""
+        ...
+
 
 @dataclass(frozen=True)
 class Stage:

@@ -1,110 +1,95 @@
-"""Captions -> concept pool: parse every caption for its noun phrases, then keep those named often enough."""
+"""Phrases -> concept pool: those that captions name often enough, and the names that are listed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import pyarrow as pa
 
-from regionclip.concepts.parser import RulesParser
-from regionclip.concepts.pool import Mentions, build_pool, pool_of_names
-from regionclip.schemas import MENTIONS, rejected_table
+from regionclip.concepts.counting import NUM_BUCKETS
+from regionclip.concepts.naming import normalize
+from regionclip.concepts.pool import Pool, check_names, choose_concepts, pool_of_names
 from stages.contract import Artifact, Context, Result, Stage
-from stages.parts import REJECTED, iter_tables, process_parts, read_table, write_table
+from stages.parts import write_table
+from stages.rows import RowGroupRef, read_row_group, row_group_refs
+from stages.storage import Folder
 
-MAX_CHARACTERS = 2000
+PARSING = "parsing.json"
+_NUM_NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class ConceptsConfig:
-    """Where concepts come from and which are kept.
+    """Which concepts make the pool.
 
-    parser: 'rules' finds noun phrases in the captions; 'list' takes `names` as they are and needs no captions.
-    min_document_frequency: captions that must name a concept; a rarer compound counts as its head.
-    max_size: the most frequent concepts that are kept; None keeps all.
-    max_rejected_fraction: how many captions, of all, may be empty or overlong.
-    part_size: captions of one part, the piece that is redone after an interruption.
+    names: always in the pool; without captions they are the pool.
+    min_document_frequency: captions that must name any other concept; a rarer compound counts as its head.
+    max_size: the most frequent concepts that are kept, listed names first of all; None keeps all.
     """
 
-    parser: Literal["rules", "list"] = "rules"
     names: tuple[str, ...] = ()
     min_document_frequency: int = 100
     max_size: int | None = None
-    max_rejected_fraction: float = 0.01
-    part_size: int = 5000
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("min_document_frequency", self.min_document_frequency),
-            ("max_size", self.max_size),
-            ("part_size", self.part_size),
-        ):
+        for name, value in (("min_document_frequency", self.min_document_frequency), ("max_size", self.max_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be 1 or more")
-        if bool(self.names) != (self.parser == "list"):
-            raise ValueError(
-                f"parser '{self.parser}' with {len(self.names)} names; names belong to parser 'list' alone"
-            )
+        if self.max_size is not None and self.max_size < len(self.names):
+            raise ValueError(f"max_size {self.max_size} is less than the {len(self.names)} listed names; raise it")
+        check_names(self.names)
 
 
-class MentionFinder:
-    """Parses the captions of one part into `schemas.MENTIONS`, one row a sound caption."""
-
-    def __init__(self) -> None:
-        self._parser = RulesParser()
-
-    def __call__(self, captions: Sequence[str]) -> dict[str, pa.Table]:
-        rows = []
-        rejected = []
-        for caption in captions:
-            reason = _unfit(caption)
-            if reason:
-                rejected.append((caption[:80], reason))
-                continue
-            phrases = self._parser.parse(caption)
-            names, surface_forms = [phrase.name for phrase in phrases], [phrase.surface for phrase in phrases]
-            rows.append({"caption": caption, "phrases": names, "surface_forms": surface_forms})
-        return {"mentions": pa.Table.from_pylist(rows, schema=MENTIONS), REJECTED: rejected_table(rejected)}
-
-
-def extract_concepts(context: Context, config: ConceptsConfig, captions: Artifact | None = None) -> Result:
-    """Write `concepts.parquet`, and with parser 'rules' the phrases of every caption as `mentions-*.parquet`."""
-    if config.parser == "list":
+def extract_concepts(context: Context, config: ConceptsConfig, phrases: Artifact | None = None) -> Result:
+    """Write `concepts.parquet`, and what is known of the rest as `thresholds.parquet` and `dropped.parquet`."""
+    if phrases is not None:
+        looked_for: list[str] = json.loads(phrases.folder.read(PARSING))["names"]
+        listed = list(dict.fromkeys((*looked_for, *_as_parsers_write(context, config.names, looked_for))))
+        buckets = _buckets(context, phrases.folder)
+        pool = choose_concepts(buckets, config.min_document_frequency, config.max_size, listed)
+    elif config.names:
         pool = pool_of_names(config.names)
-        write_table(context.folder, "concepts", pool)
-        return Result(metrics={"concepts": pool.num_rows})
-    if captions is None:
-        raise ValueError("extract_concepts with parser 'rules' needs captions; give them, or parser 'list' with names")
-    texts: list[str] = read_table(captions, "captions", ["caption"])["caption"].to_pylist()
-    summary = process_parts(
-        context, texts, config.part_size, MentionFinder, {}, ("mentions",), config.max_rejected_fraction
-    )
-
-    def mentions() -> Iterator[Mentions]:
-        for part in iter_tables(context.folder, "mentions"):
-            yield from zip(*(part[name].to_pylist() for name in MENTIONS.names), strict=True)
-
-    pool = build_pool(mentions, config.min_document_frequency, config.max_size)
-    write_table(context.folder, "concepts", pool)
-    return Result(metrics={"concepts": pool.num_rows, **summary.metrics})
+    else:
+        raise ValueError("extract_concepts needs concepts to choose from; give captions, or a list of names")
+    _write(context.folder, pool)
+    return Result(metrics={"concepts": pool.concepts.num_rows, **pool.totals})
 
 
-def _unfit(caption: str) -> str:
-    if not caption.strip():
-        return "empty caption"
-    if len(caption) > MAX_CHARACTERS:
-        return f"{len(caption)} characters, more than {MAX_CHARACTERS}"
-    return ""
+def _as_parsers_write(context: Context, names: Sequence[str], looked_for: Sequence[str]) -> list[str]:
+    """The names as counts have them: those that were looked for as they are, others as phrases are named."""
+    written = [name if name in looked_for else normalize(name) for name in names]
+    changed = [f"'{name}' as '{other}'" for name, other in zip(names, written, strict=True) if name != other]
+    if changed:
+        more = f" and {len(changed) - _NUM_NAMES_SHOWN} more" if len(changed) > _NUM_NAMES_SHOWN else ""
+        context.say(f"listed names are counted as captions have them: {', '.join(changed[:_NUM_NAMES_SHOWN])}{more}")
+    return written
+
+
+def _buckets(context: Context, phrases: Folder) -> Iterator[tuple[Iterator[pa.Table], Iterator[pa.Table]]]:
+    refs = [row_group_refs(phrases, table) for table in ("groups", "phrases")]
+    for bucket in range(NUM_BUCKETS):
+        context.advance(bucket, NUM_BUCKETS, "buckets")
+        yield _pieces(phrases, refs[0], bucket), _pieces(phrases, refs[1], bucket)
+    context.advance(NUM_BUCKETS, NUM_BUCKETS, "buckets")
+
+
+def _pieces(phrases: Folder, refs: Sequence[RowGroupRef], bucket: int) -> Iterator[pa.Table]:
+    return (read_row_group(phrases, ref) for ref in refs if ref.group == bucket and ref.num_rows)
+
+
+def _write(folder: Folder, pool: Pool) -> None:
+    write_table(folder, "concepts", pool.concepts)
+    write_table(folder, "thresholds", pool.thresholds)
+    write_table(folder, "dropped", pool.dropped)
 
 
 STAGE = Stage(
     name="extract_concepts",
-    version=1,
-    inputs={"captions": ("captions",)},
+    version=2,
+    inputs={"phrases": ("phrases",)},
     output="concepts",
     run=extract_concepts,
-    optional=frozenset({"captions"}),
-    resumable=True,
+    optional=frozenset({"phrases"}),
 )

@@ -1,4 +1,4 @@
-"""Words that the rules parser treats in a stated way; everything else comes from lemminflect's open lexicon."""
+"""Words that parsers treat in a stated way; what else a word can be comes from lemminflect's open lexicon."""
 
 from __future__ import annotations
 
@@ -11,111 +11,237 @@ def _phrases(text: str) -> frozenset[str]:
     return frozenset(phrase.strip() for phrase in text.split(","))
 
 
+# --- Closed classes: words that are never the name of a thing -------------------------------------------------------
+
 DETERMINERS = _words(
-    "a an the this these those some any no each every either neither another other both all half many much more "
-    "most few several such my your his her its our their whose what one two three four five six seven eight nine "
-    "ten eleven twelve dozen hundred thousand million first second third own same"
+    "a an the this these those some any no each every either neither another both all half many much more most few "
+    "fewer less several such my your his her its our their whose what one two three four five six seven eight nine "
+    "ten eleven twelve twenty thirty forty fifty dozen hundred thousand million billion 's ’s ' ’"
 )
+# Those after which a word in -s is a verb: "this looks", "another rides".
+SINGULAR_DETERMINERS = _words("this each another one either neither")
+# Those after which a base form is a verb unless a noun follows: "those look like bats", but "two park benches".
+PLURAL_DETERMINERS = _words("these those many several few both two three four five six seven eight nine ten")
 PREPOSITIONS = _words(
-    "of in on at by with from for into onto over under above below behind beside besides between among amid near "
-    "against along across around through throughout inside outside within without upon toward towards off up down "
-    "out about after before during until since like per via beneath underneath atop alongside past beyond despite "
-    "except"
+    "of in on at by with from for into onto over under above below behind beside besides between among amongst amid "
+    "near against along across around through throughout inside outside within without upon toward towards off up "
+    "down out about after before during until till since like per via beneath underneath atop alongside past beyond "
+    "despite except aboard upon versus vs vs. circa than unlike"
 )
-CONNECTIVES = _words(
-    "how why and or but nor while as when where because if than then so yet & , ; : . ! ? - -- ( ) \" '"
+CONJUNCTIONS = _words("and or but nor & plus / -")
+# Conjunctions that open a clause, marks that part clauses, interjections.
+BREAKS = _words(
+    "how why while as when where because if whether so though although yet , ; : . ! ? -- --- … ( ) [ ] \" '' `` * "
+    "| yes ok okay hi hello oh please wow lol etc"
 )
+# Before a verb: "it rides", "people who ski".
+SUBJECTS = _words("i you he she it we they who which that there u")
 PRONOUNS = _words(
-    "i you he she it we they who which that there something someone everything everyone nothing me him us them "
-    "himself herself itself themselves here"
+    "me him us them someone somebody something anyone anybody anything everyone everybody everything nobody nothing "
+    "none whom whoever whatever here myself yourself himself herself itself ourselves yourselves themselves mine "
+    "yours hers ours theirs ones other's"
 )
-AUXILIARIES = _words(
-    "is are was were be been being am 's 're 'm 've ve n't not has have had do does did can could will would shall "
-    "should may might must"
+AUXILIARIES = _words("is are was were be been being am 's 're 'm 've has have had having ai nt ’re ’m ’ve")
+# Before the base form of a verb.
+MODALS = _words(
+    "do does did can could will would shall should may might must ca wo 'll 'd n't n’t not cannot gonna gon wanna "
+    "ll let lets ’ll ’d"
 )
-# Words before a noun that lemminflect lists as nouns or verbs too, and adverbs.
+ADVERBS = _words(
+    "abroad again ago ahead almost alone already also always anyway anywhere apart ashore aside away back backstage "
+    "crash downtown drink else even ever everywhere far fast forward however indoors inside instead just later least "
+    "maybe meanwhile nearby never now often once online only onstage outdoors overhead overseas perhaps quite rather "
+    "really shoot somewhere soon still then therefore thus today together tomorrow tonight too twice upside very well "
+    "yesterday"
+)
+# After these "to" is a preposition: "next to water". Elsewhere a verb may follow it.
+BEFORE_TO = _words(
+    "next close adjacent up on in down back over attached opposite similar connected thanks prior according due related "
+    "access belonging listening nearest near opposed compared parallel leading leads lead addition"
+)
+
+# Before a noun they make an adjective of the noun before them: "a snow covered slope".
+COMPOUND_PARTICIPLES = _words(
+    "covered lined filled shaped sized colored coloured themed topped flavored flavoured made based related inspired "
+    "style styled drawn printed paved powered framed packed stained decorated built damaged infused bound encrusted bearing eating"
+)
+# --- Adjectives ------------------------------------------------------------------------------------------------------
+
+# They say which one or how many, not what it is like: never an attribute.
 MODIFIERS = _words(
-    "very too also just only still together away back forward outdoors indoors outside inside upside down again "
-    "almost already always ever never now often once quite rather really soon even well else next close ready full "
-    "open sunny lone lonely single double different various several empty old young little small big large huge "
-    "tiny tall short long wide high low deep bright dark clear wet dry clean dirty new modern vintage antique "
-    "pretty beautiful cute colorful colourful happy sad nice fresh soft hard hot cold warm cool busy heavy flat "
-    "round square sharp fat thin thick sweet sour raw ripe rough smooth plain striped checkered patchy decorative "
-    "ornate domestic male female adult elderly main major minor common public private professional good wild "
-    "multiple lush best better great perfect free last final real local classic abstract general known present "
-    "aerial interior exterior unmade onstage"
+    "next last first second third fourth fifth final other same own single double various different multiple main "
+    "only lone whole entire full extra certain additional possible numerous countless individual former previous "
+    "current upcoming further separate particular specific major minor general"
+)
+# What a thing is like, where lemminflect also lists a noun or a verb: never a noun.
+ADJECTIVES = _words(
+    "close ready open sunny lonely empty old young little small big large huge tiny tall short long wide high low deep "
+    "bright dark clear wet dry clean dirty new modern vintage antique pretty beautiful cute colorful colourful happy "
+    "sad nice fresh hot cold warm cool busy heavy flat round sharp fat thin thick sweet sour raw ripe rough smooth "
+    "plain striped checkered patchy decorative ornate domestic elderly common private professional good wild lush "
+    "best better great perfect free real local classic abstract known aerial unmade safe calm quiet fancy slow "
+    "quick loose strong weak poor rich smart brave sick ill hurt pregnant blind deaf dead wrong "
+    "fine firm gross crisp damp moist bald blank bare rude rare worth worthy upset overcast overweight familiar "
+    "live intimate standard average normal regular natural casual formal annual daily weekly monthly official able "
+    "easy due super grand chief prime central upper lower spare stray vacant alert mature cosy cozy tidy fluffy "
+    "floppy frosty lovely friendly homeless disabled newborn electric portable upright horizontal vertical rural "
+    "urban military female male adult mens womens okay own unknown opposite straight fallen stuck lit bent worn torn "
+    "interior exterior soft hard musical magic fake giant mini miniature backhand fellow senior junior joint simple favorite favourite incoming outgoing rundown compact pale bleak faux "
+    "fixed given mixed faced handheld"
+)
+# Before a noun an adjective, alone a noun: "an orange cat eats an orange". Adjectives by their ending are found by rule.
+ADJECTIVES_TOO = _words(
+    "remote light orange original secret rustic minimalist complex custom medium solid material individual native "
+    "patient human dual firm sterling polar mobile cross key top front rear bottom middle evergreen grizzly lavender coral "
+    "peach bronze silver gold golden future present kind fit fair square "
+    "american asian african european mexican italian canadian indian chinese japanese french german british english "
+    "spanish dutch russian korean thai greek roman swiss australian brazilian irish scottish turkish arab arabic "
+    "egyptian hawaiian vietnamese latin hispanic caucasian jewish christian muslim victorian gothic romanesque oriental "
+    "mediterranean"
 )
 COLOURS = _words(
-    "red blue green yellow white black brown gray grey pink purple beige tan teal maroon turquoise violet cyan "
-    "crimson navy blonde blond cream multicolored"
-)
-MATERIALS = _words(
-    "wood metal plastic brick stone concrete glass leather steel iron gold silver cloth marble granite ceramic "
-    "bamboo wicker cardboard rubber aluminum chrome velvet denim wool cotton silk"
+    "red blue green yellow white black brown gray grey pink purple beige tan teal maroon turquoise violet cyan mauve "
+    "crimson navy blonde blond cream multicolored multicoloured scarlet indigo magenta aqua khaki ivory"
 )
 
-# Nouns that lemminflect lists as adjectives alone.
-ADJECTIVES_TOO = _words("remote")
+# --- Nouns and verbs -------------------------------------------------------------------------------------------------
 
-# What captions say about the picture, the scene, amounts and manners, and no one can put a box around.
-DROPPED = COLOURS | _words(
-    "photo photograph photography picture image pic shot snapshot portrait view scene background foreground "
-    "backdrop closeup footage illustration drawing vector clip clipart stock frame setting front back side top "
-    "bottom left right middle center centre edge end corner inside outside outdoors indoors rear distance direction "
-    "area place spot location part portion section space surface level angle position row line group couple bunch "
-    "pair lot lots set variety assortment collection number amount kind sort type style piece slice series "
-    "selection array bit load host dozen dozens hundreds thousands plenty mixture combination color colour size "
-    "shape length height width age way manner form look sight detail pattern design theme concept time day night "
-    "morning afternoon evening today year month week hour minute moment season date weekend noon dusk dawn fun love "
-    "life work use something anything thing things stuff item object one ones other others name word title action "
-    "activity act event experience idea reason example case fact help need show display sale purpose preparation "
-    "attempt turn try step start finish air mid half quarter rest break world process progress motion movement "
-    "flight attention focus interest chance conversation while lay lie pile stack mess "
-    "monday tuesday wednesday thursday friday saturday sunday"
-)
-
-# Forms that are a verb far more often than a noun; read as a noun only after a determiner, adjective or preposition.
+# Forms that are a verb more often than a noun; read as a noun only where the context asks for one.
 VERBS = _words(
-    "stand sit hold walk ride look eat run play jump lay lie cut watch fly drive throw hit swing catch take make "
-    "get go come see lean surf ski skate graze sleep pose wait talk drink stare perform "
-    "prepare rest hang show wear carry pull push reach bend move cross wave face feature contain surround fill "
-    "cover smile stretch race travel hike slide roll kick pitch serve return practice practise compete attempt "
-    "try turn stop start head lead lick chew bite sniff feed nurse splash swim dive float sail dock land approach "
-    "leave pass enter visit enjoy share use work cook bake stir chop rise set climb crawl kneel crouch squat lounge "
-    "perch roam wander gather celebrate dance sing laugh cry read write draw paint type point touch hug kiss shake "
-    "raise lift drop toss pick put place park rush chase peek peer glance gaze help let keep include seem appear "
-    "become grow fall add"
+    "add answer appear approach arrange arrive ask assemble assist attempt attend attract await bake bathe become begin "
+    "believe bend bite blow bounce break bring build burn buy call carry catch celebrate change chase chew choose chop "
+    "climb close come compete consider contain continue cook crawl create crouch cry cut decide decorate depart describe "
+    "discover discuss dig dive drag draw drift drive drop eat enjoy enter expect explain explore face fall feature feed "
+    "feel fetch fight fill find finish flip float fly forget gallop gather gaze get give glance glide go grab graze greet "
+    "grow guess hang happen hate head hear help hide hike hit hold hope howl hug imagine include increase join jump keep "
+    "kick kill kiss kneel know land laugh launch lay lean learn leap leave let lick lie lift like listen live look lose "
+    "lounge make manage marry mean meet miss mount move need nibble notice offer open overlook own park pass pay peek "
+    "peer perch perform pick place play point pose pour practice practise prefer prepare press pretend produce promise "
+    "prove pull push put raise reach read realize receive recommend reflect relax remain remember remove repair replace "
+    "reply report require rest return ride rise roam roll rub run rush save say search see seem select sell send serve "
+    "set sew shake share show sing sit skate ski skip slide slow smell smile sniff sort speak spend spin spit splash "
+    "spread squat squeeze stand stare start stay steal steer stick stir stop stretch strike stroll study suggest suppose "
+    "surf surround swallow sweep swim swing take talk taste teach tear tell thank think throw toss touch tow travel treat "
+    "trot trust try turn twist type understand urinate use visit wag wait wake walk wander want warn wash watch wave wear "
+    "weigh wish wonder work worry wrap wrestle write yawn"
 )
+# Nouns only after a determiner, an adjective or a preposition: "on its back", but "looks back"; "a set", "a table set".
+RARELY_NOUNS = _words(
+    "set cut shut split spread back left right past west east north south southwest southeast northwest northeast "
+    "inside outside add appear ask become begin believe bring buy come eat enjoy enter feel find forget get give go "
+    "grow hang hear hold hope imagine include keep know lay leave let lie like look lose make mean meet remember say "
+    "see seem sell sit take tell think want wear"
+)
+# Past forms that lemminflect also lists as nouns.
+PAST_FORMS = _words("fell felt found saw ran sat met fed")
 # -ing forms that name a thing.
 THINGS_ING = _words(
     "building ceiling painting clothing railing crossing landing siding lighting bedding frosting icing topping "
-    "stuffing seasoning dressing wedding opening awning covering carving drawing setting clearing filling lining"
+    "stuffing seasoning dressing wedding opening awning covering carving drawing setting clearing filling lining "
+    "pudding paneling panelling scaffolding dumpling duckling string ring king wing thing evening morning earring "
+    "herring offspring spring sibling meeting marking engraving etching scaling fencing flooring upholstery housing "
+    "plumbing wiring tubing decking outing"
 )
-
-# Nouns after which no compound goes on: "a man frisbee" is two things.
-PERSONS = _words("man woman boy girl person child kid guy lady gentleman player male female toddler adult")
+# After these no compound goes on: "a man frisbee" is two things.
+PERSONS = _words(
+    "man woman boy girl person child kid guy lady gentleman player toddler mother father daughter husband wife mom dad "
+    "couple"
+)
+# Nouns although lemminflect lists an adjective of that ending, or a verb, too.
+NOUNS = _words(
+    "animal vegetable plastic mosaic cereal mural capital locomotive immigrant pedal panic incident tutorial attendant "
+    "detective mechanic pendant mineral memorial terminal convertible resident initiative contestant detergent price ski"
+)
+# Plurals that stand before a noun as a singular does: "sports car".
+PLURAL_MODIFIERS = _words("sports thanks arms news clothes goods glasses pants jeans")
 
 # Names whose first word is an adjective or a verb form, so that the rules would keep only the second.
 PHRASES = _phrases(
-    "hot dog, potted plant, stuffed animal, stuffed bear, polar bear, grizzly bear, brown bear, black bear, living "
-    "room, dining room, dining table, waiting room, dressing room, laundry room, swimming pool, "
-    "parking lot, parking meter, parking garage, washing machine, sewing machine, vending machine, "
-    "frying pan, cutting board, baking sheet, shopping cart, shopping bag, shopping mall, sleeping bag, rocking "
-    "chair, wedding cake, wedding dress, running shoe, walking stick, fishing boat, fishing rod, fishing pole, "
-    "sailing boat, racing car, racing bike, flying disc, skateboarding ramp, surfing board, mixing bowl, serving "
-    "dish, chewing gum, french fry, mashed potato, baked potato, fried egg, fried chicken, fried rice, boiled egg, "
-    "stained glass, remote control, wireless mouse, mobile phone, cellular phone, electric guitar, electric "
-    "toothbrush, hard drive, double decker, high chair, high heel, high school, low table, high rise, flat screen, "
-    "wide screen, laptop computer, orange juice, orange tree, red panda, red wine, white wine, green bean, green "
-    "pepper, green onion, black board, white board, whipped cream, ice cream, sour cream, sweet potato, bell "
-    "pepper, brussels sprout, solar panel, electrical outlet, electric fan, light bulb, light pole, light post, "
-    "light fixture, light house, light switch, stop sign, stop light, fire hydrant, bow tie, cross walk, rail road, "
-    "rest room, stuffed toy, sports ball, sports car, sports bar, sports equipment, martial art, "
-    "christmas tree, tennis racket, hair drier, sad face, happy face, smiley face, frowning face, smiling face, "
-    "crescent moon, music note, musical note, playing card, traffic light, full moon, shooting star, alarm clock, "
-    "grandfather clock, paper towel, paper plate, paper bag, paper cup, toilet paper, glass vase, ferris wheel, "
-    "steering wheel, spinning wheel, snow board"
+    "hot dog, hot sauce, hot tub, hot chocolate, potted plant, stuffed animal, stuffed bear, stuffed toy, stuffed doll, "
+    "polar bear, grizzly bear, brown bear, black bear, red panda, living room, dining room, dining table, dining area, "
+    "waiting room, waiting area, living area, sitting room, sitting area, seating area, dressing room, laundry room, "
+    "changing room, changing table, swimming pool, wading pool, swimming suit, bathing suit, bathing cap, parking lot, "
+    "parking meter, parking garage, parking space, parking spot, parking area, parking sign, parking structure, washing "
+    "machine, sewing machine, vending machine, slot machine, copying machine, frying pan, cutting board, chopping board, "
+    "ironing board, diving board, baking sheet, baking pan, baking dish, baking tray, baking powder, cooking pot, cooking "
+    "oil, shopping cart, shopping bag, shopping mall, shopping center, shopping centre, shopping basket, shopping "
+    "trolley, sleeping bag, punching bag, rocking chair, rocking horse, folding chair, folding table, walking stick, "
+    "walking path, walking trail, hiking trail, hiking boot, hiking pole, running shoe, running track, riding boot, "
+    "riding lesson, jogging path, fishing boat, fishing rod, fishing pole, fishing net, fishing line, fishing village, "
+    "sailing boat, sailing ship, racing car, racing bike, racing track, flying disc, boxing ring, boxing glove, boxing "
+    "match, wrestling match, skating rink, skating ramp, skating park, gaming system, gaming console, gaming controller, "
+    "mixing bowl, mixing board, serving dish, serving tray, serving spoon, serving plate, measuring cup, drinking "
+    "fountain, drinking glass, drinking straw, watering can, watering hole, chewing gum, wrapping paper, "
+    "writing desk, reading glasses, landing gear, landing strip, building block, engagement ring, wedding cake, "
+    "french fry, french toast, french bread, french door, american football, roman numeral, mashed potato, baked potato, baked good, baked bean, fried egg, "
+    "fried chicken, fried rice, fried potato, boiled egg, scrambled egg, grilled cheese, stained glass, stainless steel, "
+    "barbed wire, whipped cream, sour cream, ice cream, sweet potato, brussels sprout, hard drive, hard hat, high chair, "
+    "high heel, high school, high rise, double decker, flat screen, wide screen, big screen, touch screen, remote "
+    "control, remote controller, wireless mouse, mobile phone, mobile home, cellular phone, smart phone, electric guitar, "
+    "electric toothbrush, electrical outlet, electric fan, electric shaver, solar panel, musical instrument, medical "
+    "equipment, orange juice, orange tree, orange slice, orange peel, red wine, white wine, green bean, green pepper, red "
+    "pepper, green onion, red onion, black pepper, black board, white board, green house, light bulb, light pole, light "
+    "post, light fixture, light house, light switch, light tower, stop sign, stop light, walk way, walk sign, cross walk, "
+    "cross country, short sleeve, long sleeve, rail road, rest room, rest area, play ground, play area, play room, play "
+    "pen, drive way, run way, turn table, take off, take out, t shirt, tee shirt, e mail, x ray, make up, check in, square meter, square foot, square mile, high top, martial art, martial artist, fine art, sad face, "
+    "happy face, smiley face, frowning face, smiling face, funny face, crescent moon, full moon, musical note, playing "
+    "card, playing field, shooting star, spinning wheel, steering wheel, training wheel, grand piano, grand prix, good "
+    "luck, still life, wild life, wild flower, wild animal, front yard, back yard, front door, back door, front porch, "
+    "back porch, back pack, back ground, front end, side table, end table, top hat, tank top, middle school, medium shot, "
+    "super hero, super market, super bowl, social media, real estate, common room, private jet, public transport, public "
+    "transportation, commercial airplane, commercial jet, commercial plane, open air, fast food, fast break, "
+    "dry erase, oriental rug, natural disaster, northern lights, native american, national park, national flag, "
+    "national anthem, national team, classical music, modern art, street light, snow board, surf board, skate board, "
+    "surfing board, ski pole, ski lift, ski slope, ski resort, ski jump, ski gear, ski boot, skate park, skate ramp, "
+    "skateboarding ramp, surf shop, rest stop, draw bridge, saw horse, lap top, close up, up close, wash basin, wash room, "
+    "hang glider, swing set, tea set, chess set, train set, roll top, dress shirt, work out, work station, work shop, work bench"
 )
+# Names that are no kind of their last word: they never count for it, nor are they dropped with it.
+FIXED_NAMES = _phrases(
+    "hot dog, corn dog, prairie dog, teddy bear, stuffed bear, gummy bear, stuffed animal, ice cream, sea horse, rocking "
+    "horse, saw horse, guinea pig, sea lion, french fry, paper airplane, paper plane, remote control, parking lot, "
+    "traffic jam, power plant, egg plant, pine apple, butter fly, fire fly, dragon fly, star fish, jelly fish, lady bug, "
+    "piggy bank, rail road tie, railroad tie, music box, stink bug, tank top, high top, still life, real estate, mouse "
+    "pad, ear ring, head stand, hand stand, back yard, front yard, double decker, high rise, high heel, flat screen, "
+    "drive in, walk in, polka dot, tv set, television set"
+)
+
+# --- What is no concept ----------------------------------------------------------------------------------------------
+
+# Words about the picture.
+PICTURES = _words(
+    "photo photograph photography picture image pic shot snapshot portrait view scene background foreground backdrop "
+    "close-up footage illustration drawing vector clip clipart stock"
+)
+# Places in the picture or on a thing.
+PLACES = _words(
+    "front back side top bottom left right middle center centre edge end inside outside rear distance direction part "
+    "portion section space spot location place position angle level half quarter"
+)
+# Amounts, kinds and collections.
+AMOUNTS = _words(
+    "group couple bunch pair lot lots set variety assortment collection number amount kind sort type style piece slice "
+    "series selection array bit load host dozen dozens hundreds thousands plenty mixture combination herd flock body row "
+    "line pile stack range majority handful mess"
+)
+# Times, seasons and holidays.
+TIMES = _words(
+    "time day night morning afternoon evening today tonight tomorrow yesterday year month week hour minute moment season "
+    "date weekend noon dusk dawn midnight century decade winter summer autumn christmas easter halloween thanksgiving "
+    "holiday monday tuesday wednesday thursday friday saturday sunday january february april june july august "
+    "september october november december"
+)
+# What cannot be seen: ideas, relations, states and manners; and words for anything.
+UNSEEN = _words(
+    "fun love life use something anything thing things stuff item object one ones other others name title idea reason "
+    "example case fact help need purpose preparation attempt turn try start finish success advice beauty contact service "
+    "attention focus interest chance way manner concept size color colour shape length height width age form look sight "
+    "detail theme display sale experience process progress world concern question problem answer choice care action "
+    "activity act motion movement conversation rest break work rush past future present luck thanks access addition"
+)
+DROPPED = COLOURS | PICTURES | PLACES | AMOUNTS | TIMES | UNSEEN
+
+# --- Singular and plural ---------------------------------------------------------------------------------------------
 
 IRREGULAR = {
     "people": "person",
@@ -158,19 +284,50 @@ IRREGULAR = {
 }
 # Things that come as a pair and are named in the plural.
 PLURAL_ONLY = _words(
-    "scissors glasses eyeglasses sunglasses goggles binoculars pants jeans shorts trousers leggings tights pajamas "
-    "pyjamas overalls panties boxers briefs pliers tweezers tongs shears headphones earphones skis clothes "
-    "suspenders"
+    "scissors glasses eyeglasses sunglasses spectacles goggles binoculars pants jeans shorts trousers leggings tights "
+    "pajamas overalls panties boxers briefs pliers tweezers tongs shears headphones earphones earbuds skis clothes "
+    "suspenders slacks capris khakis dungarees knickers clippers stairs"
 )
 # Plurals that look like the singular.
-SAME_PLURAL = _words("sheep cattle deer moose bison salmon aircraft")
-GLASSWARE = _words("wine drinking beer champagne water shot cocktail martini juice pint milk whiskey parfait")
+SAME_PLURAL = _words(
+    "sheep cattle deer moose bison salmon aircraft spacecraft hovercraft watercraft livestock offspring reindeer trout squid "
+    "shrimp fish swine elk headquarters barracks crossroads"
+)
+# Glasses that are vessels, where "glasses" alone are worn.
+GLASSWARE = _words(
+    "wine drinking beer champagne water shot cocktail martini juice pint milk whiskey whisky parfait tea"
+)
 
-# Spelling and clipped variants of one word; other synonyms stay concepts of their own.
-VARIANTS = {
+# --- Spelling variants -----------------------------------------------------------------------------------------------
+
+# Names written apart that are one word.
+_APART = _phrases(
+    "air plane, air port, back pack, back yard, bath robe, bath room, bath tub, bed room, bed spread, book case, book "
+    "shelf, brief case, butter fly, card board, chalk board, clip board, cow boy, cross walk, cup board, cup cake, dish "
+    "washer, door knob, door way, dragon fly, drive way, ear ring, egg plant, eye glasses, fire fighter, fire fly, fire "
+    "place, flag pole, foot ball, grass land, hand bag, hand rail, head band, head board, head light, head phones, high "
+    "way, hall way, jelly fish, key board, lady bug, lamp post, lamp shade, lap top, life guard, light house, motor bike, "
+    "motor cycle, neck lace, neck tie, news paper, night stand, note book, over pass, pan cake, pine apple, play ground, "
+    "pony tail, rail road, rail way, rain coat, rest room, rose bush, row boat, sail boat, sand castle, school house, side "
+    "walk, skate board, skate boarder, snow board, snow boarder, snow ball, snow man, spot light, star fish, store front, "
+    "suit case, sun flower, sun glasses, surf board, sweat shirt, table cloth, tea cup, tea pot, tooth brush, tooth paste, "
+    "tooth pick, walk way, wall paper, water fall, water melon, wet suit, wheel chair, wheel barrow, white board, black "
+    "board, wind mill, wind shield, work bench, work shop, work station, wrist band, base ball, basket ball, volley ball, "
+    "counter top, roof top, table top, tree top, hill side, court yard, farm house, green house, home plate, run way, para "
+    "glider, para sail, wind surfer, kite board, wake board, paddle board, scare crow, race track, race way, snow flake, "
+    "rain bow, sun set, sun rise, sun light"
+)
+# One word of a language in several spellings, or a clipped form that can mean nothing else; the name that is kept last.
+_SPELLINGS = {
+    "closeup": "close-up",
+    "close up": "close-up",
+    "t shirt": "t-shirt",
+    "tee shirt": "t-shirt",
+    "tshirt": "t-shirt",
+    "e mail": "email",
+    "x ray": "x-ray",
     "doughnut": "donut",
     "aeroplane": "airplane",
-    "air plane": "airplane",
     "racquet": "racket",
     "tennis racquet": "tennis racket",
     "television": "tv",
@@ -184,35 +341,33 @@ VARIANTS = {
     "teddybear": "teddy bear",
     "hair dryer": "hair drier",
     "hairdryer": "hair drier",
-    "blow dryer": "hair drier",
-    "skate board": "skateboard",
-    "surf board": "surfboard",
-    "snow board": "snowboard",
-    "tooth brush": "toothbrush",
-    "back pack": "backpack",
-    "hand bag": "handbag",
-    "key board": "keyboard",
-    "computer keyboard": "keyboard",
-    "suit case": "suitcase",
-    "neck tie": "necktie",
-    "stoplight": "stop light",
-    "firetruck": "fire truck",
-    "lap top": "laptop",
     "laptop computer": "laptop",
-    "flat screen tv": "tv",
     "microwave oven": "microwave",
-    "toaster oven": "toaster",
-    "refrigerator freezer": "refrigerator",
-    "fire plug": "fire hydrant",
-    "cross walk": "crosswalk",
-    "side walk": "sidewalk",
-    "ice box": "refrigerator",
+    "stoplight": "stop light",
+    "streetlight": "street light",
+    "firetruck": "fire truck",
     "theatre": "theater",
+    "centre": "center",
     "grey": "gray",
     "yoghurt": "yogurt",
     "colour": "color",
     "moustache": "mustache",
     "omelette": "omelet",
-    "light house": "lighthouse",
-    "rail road": "railroad",
+    "tyre": "tire",
+    "kerb": "curb",
+    "pyjamas": "pajamas",
+    "aluminium": "aluminum",
+    "jewellery": "jewelry",
+    "plough": "plow",
+    "harbour": "harbor",
+    "armour": "armor",
+    "neighbour": "neighbor",
+    "fibre": "fiber",
+    "metre": "meter",
+    "litre": "liter",
+    "cheque": "check",
+    "storey": "story",
+    "draught": "draft",
+    "axe": "ax",
 }
+VARIANTS = {**{name: name.replace(" ", "") for name in _APART}, **_SPELLINGS}

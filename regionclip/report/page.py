@@ -68,25 +68,34 @@ class Page:
 
 def render(page: Page) -> str:
     """The HTML text of the page."""
-    environment = jinja2.Environment(
+    best = best_recipe(page.recipes)
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            page=page,
+            groups=GROUPS,
+            measures=((BOX_ACCURACY, "Box accuracy"), (AP50, "AP50")),
+            best=best,
+            lead=lead(page.recipes, page.baseline, page.control),
+            departure=DEPARTURE,
+            difference=difference,
+            departures=[recipe for recipe in page.recipes if recipe.departure],
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """The templates of this package: values are escaped, and an unknown name is an error."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, points=points, data_uri=data_uri, thousands=thousands)
-    best = best_recipe(page.recipes)
-    return environment.get_template("page.html.j2").render(
-        page=page,
-        groups=GROUPS,
-        measures=((BOX_ACCURACY, "Box accuracy"), (AP50, "AP50")),
-        best=best,
-        lead=lead(page.recipes, page.baseline, page.control),
-        departure=DEPARTURE,
-        difference=difference,
-        departures=[recipe for recipe in page.recipes if recipe.departure],
-    )
+    made.filters.update(percent=percent, points=points, data_uri=data_uri, thousands=thousands)
+    return made
 
 
 def lead(recipes: Sequence[Recipe], baseline: int, control: int | None) -> str:

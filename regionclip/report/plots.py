@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 WIDTH, DPI = 4.8, 200  # inches; dots an inch
 GROUP_COLOURS = {"base": "#3f74a8", "novel": "#c9701f"}
 _SERIES = ("#6b5b95", "#2f8f83", "#9a6a3a", "#7a7f87")
-_FONT = 10.5
+FONT = 10.5
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def group_bars(
     names: Sequence[str], values: Mapping[str, Sequence[float | None]], quantity: str, theme: Theme
 ) -> bytes:
     """Horizontal bars, a cluster a recipe and a bar a group; values are fractions, shown in percent."""
-    axes, canvas = _axes(0.55 + 0.58 * len(names), theme)
+    axes, canvas = new_axes(0.55 + 0.58 * len(names), theme)
     thickness = 0.76 / len(values)
     highest = max([value for row in values.values() for value in row if value is not None], default=0.0)
     for offset, (group, row) in enumerate(values.items()):
@@ -60,14 +60,14 @@ def group_bars(
         for y, value in zip(at, row, strict=True):
             text = "not measured" if value is None else f"{100 * value:.1f}"
             axes.annotate(
-                text, (100 * (value or 0.0), y), (3, 0), textcoords="offset points", va="center", size=_FONT - 1.5
+                text, (100 * (value or 0.0), y), (3, 0), textcoords="offset points", va="center", size=FONT - 1.5
             )
     axes.set_yticks(range(len(names)), [textwrap.fill(name, 24) for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, max(100 * highest * 1.12, 1.0))
     axes.set_xlabel(f"{quantity} (%)")
-    _legend(axes, theme)
-    return _png(canvas)
+    legend(axes, theme)
+    return png(canvas)
 
 
 def class_dots(classes: Sequence[ClassResult], before: str, after: str, quantity: str, theme: Theme) -> bytes:
@@ -75,14 +75,14 @@ def class_dots(classes: Sequence[ClassResult], before: str, after: str, quantity
     ordered = sorted(
         classes, key=lambda result: (result.group, -(-1.0 if result.after is None else result.after), result.name)
     )
-    axes, canvas = _axes(0.75 + 0.195 * max(len(ordered), 5), theme)
+    axes, canvas = new_axes(0.75 + 0.195 * max(len(ordered), 5), theme)
     for row, result in enumerate(ordered):
         colour = GROUP_COLOURS.get(result.group, theme.muted)
         ends = [100 * value for value in (result.before, result.after) if value is not None]
         if len(ends) == 2:
             axes.plot(ends, [row, row], color=colour, alpha=0.45, linewidth=1.6, zorder=2)
         if not ends:
-            axes.annotate("not measured", (0, row), va="center", size=_FONT - 2.5)
+            axes.annotate("not measured", (0, row), va="center", size=FONT - 2.5)
         if result.before is not None:
             axes.plot(
                 100 * result.before,
@@ -95,7 +95,7 @@ def class_dots(classes: Sequence[ClassResult], before: str, after: str, quantity
             )
         if result.after is not None:
             axes.plot(100 * result.after, row, "o", markersize=5.2, color=colour, zorder=4)
-    axes.set_yticks(range(len(ordered)), [result.name for result in ordered], fontsize=_FONT - 1.5)
+    axes.set_yticks(range(len(ordered)), [result.name for result in ordered], fontsize=FONT - 1.5)
     axes.set_ylim(len(ordered) - 0.4, -0.6)
     axes.set_xlim(left=-1.5)
     axes.set_xlabel(f"{quantity} (%)")
@@ -106,8 +106,8 @@ def class_dots(classes: Sequence[ClassResult], before: str, after: str, quantity
         Line2D([], [], linestyle="", marker="o", color=theme.muted, label=after),
         *(Patch(color=colour, label=group) for group, colour in GROUP_COLOURS.items()),
     ]
-    _legend(axes, theme, handles=marks, num_columns=2)
-    return _png(canvas)
+    legend(axes, theme, handles=marks, num_columns=2)
+    return png(canvas)
 
 
 def concept_bars(counts: Mapping[str, Mapping[str, int]], theme: Theme, num_concepts: int = 15) -> bytes:
@@ -117,7 +117,7 @@ def concept_bars(counts: Mapping[str, Mapping[str, int]], theme: Theme, num_conc
         for concept, count in row.items():
             totals[concept] = totals.get(concept, 0) + count
     concepts = sorted(totals, key=lambda concept: (-totals[concept], concept))[:num_concepts]
-    axes, canvas = _axes(0.75 + 0.26 * max(len(concepts), 5), theme)
+    axes, canvas = new_axes(0.75 + 0.26 * max(len(concepts), 5), theme)
     thickness = 0.78 / max(len(counts), 1)
     for offset, (recipe, row) in enumerate(counts.items()):
         at = np.arange(len(concepts)) + (offset - (len(counts) - 1) / 2) * thickness
@@ -128,17 +128,17 @@ def concept_bars(counts: Mapping[str, Mapping[str, int]], theme: Theme, num_conc
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("kept regions")
-    _legend(axes, theme, num_columns=1)
-    return _png(canvas)
+    legend(axes, theme, num_columns=1)
+    return png(canvas)
 
 
 def score_histograms(scores: Mapping[str, tuple[Sequence[int], Sequence[int]]], theme: Theme) -> bytes:
     """A histogram a recipe of the probability of the first label; scores: recipe -> (kept, dropped) regions a bin."""
-    figure = _figure(0.5 + 1.35 * len(scores), theme)
+    figure = new_figure(0.5 + 1.35 * len(scores), theme)
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(len(scores), 1, sharex=True, squeeze=False)[:, 0]
     for index, (axes, (recipe, (kept, dropped))) in enumerate(zip(panels, scores.items(), strict=True)):
-        _style(axes, theme)
+        style(axes, theme)
         axes.grid(axis="x", visible=False)
         axes.grid(axis="y", color=theme.grid, linewidth=0.7)
         edges = np.linspace(0, 1, len(kept) + 1)
@@ -146,41 +146,45 @@ def score_histograms(scores: Mapping[str, tuple[Sequence[int], Sequence[int]]], 
         axes.bar(
             edges[:-1], kept, np.diff(edges) * 0.92, bottom=dropped, align="edge", color=_series(index), label="kept"
         )
-        axes.set_title(recipe, loc="left", fontsize=_FONT - 0.5, color=theme.ink)
+        axes.set_title(recipe, loc="left", fontsize=FONT - 0.5, color=theme.ink)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylabel("regions")
         axes.legend(
-            frameon=False, fontsize=_FONT - 1.5, labelcolor=theme.muted, loc="upper right", ncols=2, handlelength=1.0
+            frameon=False, fontsize=FONT - 1.5, labelcolor=theme.muted, loc="upper right", ncols=2, handlelength=1.0
         )
         axes.set_ylim(top=max(1, *(np.add(kept, dropped) * 1.25)))
     panels[-1].set_xlabel("probability of a region's first label")
     panels[-1].set_xlim(0, 1)
-    return _png(canvas)
+    return png(canvas)
 
 
-def _figure(height: float, theme: Theme) -> Figure:
+def new_figure(height: float, theme: Theme) -> Figure:
+    """An empty figure of the plots' width; height: inches."""
     return Figure(figsize=(WIDTH, height), dpi=DPI, facecolor=theme.paper, layout="constrained")
 
 
-def _axes(height: float, theme: Theme) -> tuple[Axes, FigureCanvasAgg]:
-    figure = _figure(height, theme)
+def new_axes(height: float, theme: Theme) -> tuple[Axes, FigureCanvasAgg]:
+    """The one panel of a new figure, and the canvas that `png` takes."""
+    figure = new_figure(height, theme)
     axes = figure.subplots()
-    _style(axes, theme)
+    style(axes, theme)
     return axes, FigureCanvasAgg(figure)
 
 
-def _style(axes: Axes, theme: Theme) -> None:
+def style(axes: Axes, theme: Theme) -> None:
+    """Give a panel the colours of the theme: no frame, no ticks, upright grid lines."""
     axes.set_facecolor(theme.paper)
     axes.set_axisbelow(True)
     axes.grid(axis="x", color=theme.grid, linewidth=0.7)
-    axes.tick_params(length=0, labelsize=_FONT - 0.5, labelcolor=theme.ink)
-    axes.xaxis.label.set(color=theme.muted, fontsize=_FONT - 0.5)
-    axes.yaxis.label.set(color=theme.muted, fontsize=_FONT - 0.5)
+    axes.tick_params(length=0, labelsize=FONT - 0.5, labelcolor=theme.ink)
+    axes.xaxis.label.set(color=theme.muted, fontsize=FONT - 0.5)
+    axes.yaxis.label.set(color=theme.muted, fontsize=FONT - 0.5)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
-def _legend(axes: Axes, theme: Theme, handles: Sequence[Artist] | None = None, num_columns: int = 4) -> None:
+def legend(axes: Axes, theme: Theme, handles: Sequence[Artist] | None = None, num_columns: int = 4) -> None:
+    """A legend above the panel, of its labelled marks or of `handles`."""
     for text in axes.texts:
         text.set_color(theme.ink)
     shown = axes.get_legend_handles_labels()[0] if handles is None else handles
@@ -192,7 +196,7 @@ def _legend(axes: Axes, theme: Theme, handles: Sequence[Artist] | None = None, n
         loc="outside upper left",
         ncols=num_columns,
         frameon=False,
-        fontsize=_FONT - 0.5,
+        fontsize=FONT - 0.5,
         labelcolor=theme.ink,
         handlelength=1.0,
         columnspacing=1.4,
@@ -203,7 +207,8 @@ def _series(index: int) -> str:
     return _SERIES[index % len(_SERIES)]
 
 
-def _png(canvas: FigureCanvasAgg) -> bytes:
+def png(canvas: FigureCanvasAgg) -> bytes:
+    """The drawn figure as PNG bytes, without a trace of the software."""
     buffer = io.BytesIO()
     canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()

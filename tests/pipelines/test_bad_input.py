@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 
 from pipelines.store import list_artifacts
 from pipelines.tracking import default_tracking_uri
-from regionclip.concepts.parser import RulesParser
+from regionclip.concepts.rules import RulesParser
 from regionclip.embeddings import load_embeddings, save_embeddings
 from stages.contract import Artifact
 from stages.parts import read_table
@@ -93,8 +94,8 @@ def check_refused(outcome: Any, *words: str) -> None:
         ("resources.stages.pretrian.num_workers=1", ["'pretrian'", "did you mean pretrain"]),
         ("data.root=nowhere", ["nowhere", "no such data folder"]),
         ("data.train.split=dev", ["'dev'", "choose one of"]),
-        ("data.pool_captions=[nowhere.json]", ["nowhere.json", "no such file"]),
-        ("data.pool_captions=[words.txt]", ["words.txt", ".tsv"]),
+        ("data.pool_captions={files: [nowhere.json]}", ["nowhere.json", "no such file"]),
+        (f"data.pool_captions={{files: [{__file__}]}}", ["test_bad_input.py", "'.py'", ".tsv"]),
     ],
 )
 def test_a_wrong_value_is_refused(run: Any, store: Path, sound: Path, override: str, words: list[str]) -> None:
@@ -257,22 +258,27 @@ def test_a_pool_of_another_width_than_the_teacher_is_refused(run: Any, store: Pa
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_goes_on(
-    run: Any, store: Path, sound: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = [f"data.root={sound}", "data.train.split=test", "concepts.part_size=8", "labels.candidates=pool"]
-    parse, parsed = RulesParser.parse, list[str]()
+    files = []
+    for number, lines in enumerate((8, 4)):
+        files.append(tmp_path / f"{number}.txt")
+        files[-1].write_text("two dogs on a table\n" * lines)
+    overrides = [f"data.pool_captions.files={list(map(str, files))}", "labels.candidates=pool"]
+    mentions, parsed = RulesParser.mentions, list[str]()
 
-    def interrupted(self: RulesParser, caption: str) -> Any:
-        parsed.append(caption)
-        if len(parsed) == 10:
-            signal.raise_signal(signal.SIGINT)
-        return parse(self, caption)
+    def counted(self: RulesParser, captions: Iterable[str], last: int | None = None) -> Iterator[Any]:
+        for caption, found in zip(captions, mentions(self, captions), strict=True):
+            parsed.append(caption)
+            if len(parsed) == last:
+                signal.raise_signal(signal.SIGINT)
+            yield found
 
     before = contents(store)
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(RulesParser, "parse", interrupted)
+            patch.setattr(RulesParser, "mentions", partialmethod(counted, last=10))
             outcome = run("pseudo-label", *overrides)
     finally:
         signal.signal(signal.SIGINT, inherited)
@@ -282,9 +288,9 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on(
     assert after.items() > before.items()
     assert not list((store / ".locks").glob("*.json"))
     parsed.clear()
-    monkeypatch.setattr(RulesParser, "parse", lambda self, caption: parsed.append(caption) or parse(self, caption))
+    monkeypatch.setattr(RulesParser, "mentions", counted)
     assert run("pseudo-label", *overrides).code == 0
-    assert len(parsed) == 4  # 12 captions, of which a part of 8 was done
+    assert len(parsed) == 4  # of 12 captions the first part, a file of 8, was done
     assert contents(store).items() >= after.items()
 
 
@@ -293,7 +299,7 @@ def test_a_failure_that_is_not_the_users_is_told_apart(run: Any, sound: Path, mo
         raise RuntimeError("the disk\nis gone")
 
     monkeypatch.setattr(torch, "load", broken)
-    monkeypatch.setattr(RulesParser, "parse", broken)
-    outcome = run("pseudo-label", f"data.root={sound}", "concepts.part_size=9")
+    monkeypatch.setattr(RulesParser, "mentions", broken)
+    outcome = run("pseudo-label", f"data.root={sound}")
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
     assert outcome.err.startswith("failed: RuntimeError: the disk is gone")

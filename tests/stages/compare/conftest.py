@@ -105,10 +105,11 @@ class Scenes:
         return image
 
     def concepts(self, captions: Artifact) -> Artifact:
-        artifact = self.artifact("concepts", "extract_concepts", {"captions": captions})
+        phrases = self.artifact("phrases", "parse_captions", {"captions": captions})
+        artifact = self.artifact("concepts", "extract_concepts", {"phrases": phrases})
+        lists = {"surface_forms": [], "examples": [], "merged_from": []}
         rows = [
-            {"concept": name, "document_frequency": 9, "count": 9, "surface_forms": [name], "examples": []}
-            for name in self.classes
+            {"concept": name, "document_frequency": 9, "count": 9, "parser": "rules", **lists} for name in self.classes
         ]
         write_table(artifact.folder, "concepts", pa.Table.from_pylist(rows, schema=schemas.CONCEPTS))
         return artifact

@@ -20,12 +20,16 @@ class FakeContext:
     folder: Folder
     resources: Resources = field(default_factory=lambda: Resources(num_workers=0))
     logged: list[tuple[Mapping[str, float], int]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self.logged.append((metrics, step))
 
     def advance(self, done: int, total: int, unit: str) -> None:
         assert done <= total, unit
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 @pytest.fixture

@@ -1,48 +1,86 @@
-"""Captions to concepts to embeddings, through the stages."""
+"""Captions to phrases to concepts, through the stages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-import torch
 
-from regionclip import prompts
-from regionclip.clip_models import save_clip
-from regionclip.coco import read_coco_captions
-from regionclip.embeddings import load_embeddings
-from regionclip.schemas import CAPTIONS
-from stages import embed_concepts, extract_concepts
-from stages.contract import Artifact
-from stages.embed_concepts import EmbeddingsConfig
+from regionclip.concepts.counting import NUM_BUCKETS
+from regionclip.concepts.parsing import ParsingConfig
+from regionclip.schemas import CAPTIONS, CONCEPTS, DROPPED, PHRASE_GROUPS, PHRASES, THRESHOLDS
+from stages import extract_concepts, parse_captions
+from stages.contract import Artifact, Resources
 from stages.extract_concepts import ConceptsConfig
-from stages.parts import read_table, write_table
+from stages.parts import read_table
 from stages.storage import Folder
 
 Run = Callable[..., Artifact]
 
-TEXTS = ["a dog near a traffic light", "two dogs", "", "the cat", "a cat and a dog", "x" * 5000, "a traffic light"]
+
+@dataclass
+class Lent:
+    """A context that keeps what it is told."""
+
+    folder: Folder
+    resources: Resources = field(default_factory=lambda: Resources(num_workers=0))
+    said: list[str] = field(default_factory=list)
+    progress: list[tuple[int, int]] = field(default_factory=list)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def advance(self, done: int, total: int, unit: str) -> None:
+        self.progress.append((done, total))
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+RULES = ParsingConfig(("rules",))
+TEXTS = ["a dog near a traffic light", "two dogs", "the cat", "a cat and a dog on a kitchen table", "a traffic light"]
+
+
+def captions_of(folder: Path, texts: Sequence[str], rows_per_group: int) -> Artifact:
+    """A captions artifact of two files, if the texts are more than one row group."""
+    folder.mkdir(parents=True)
+    table = pa.table({"image_id": [None] * len(texts), "caption": list(texts)}, schema=CAPTIONS)
+    half = rows_per_group * (len(texts) // rows_per_group // 2)
+    pieces = [table.slice(0, half), table.slice(half)] if half else [table]
+    for number, piece in enumerate(pieces):
+        pq.write_table(piece, folder / f"captions-{number:05d}.parquet", row_group_size=rows_per_group)
+    return Artifact("captions", folder.name, Folder(str(folder)))
 
 
 @pytest.fixture
 def captions(tmp_path: Path) -> Artifact:
-    folder = Folder(str(tmp_path / "captions"))
-    write_table(folder, "captions", pa.table({"image_id": [None] * len(TEXTS), "caption": TEXTS}, schema=CAPTIONS))
-    return Artifact("captions", "c", folder)
+    return captions_of(tmp_path / "captions", TEXTS, 2)
 
 
-@pytest.fixture
-def clip(tmp_path: Path, tiny_clip: Any) -> Artifact:
-    save_clip(tiny_clip, "rgc-test-rn", tmp_path / "clip")
-    return Artifact("clip", "t", Folder(str(tmp_path / "clip")))
+def contents(artifact: Artifact) -> dict[str, bytes]:
+    return {name: artifact.folder.read(name) for name in artifact.folder.names() if not name.startswith("manifest")}
 
 
-def test_concepts_are_counted_by_caption_and_unfit_captions_rejected(run_stage: Run, captions: Artifact) -> None:
-    config = ConceptsConfig(min_document_frequency=2, max_rejected_fraction=0.5)
-    concepts = run_stage(extract_concepts.STAGE, config, captions=captions)
+def test_phrases_hold_all_buckets_of_every_part_and_how_was_parsed(run_stage: Run, captions: Artifact) -> None:
+    phrases = run_stage(parse_captions.STAGE, RULES, captions=captions)
+    for number in range(3):
+        for table, schema in (("groups", PHRASE_GROUPS), ("phrases", PHRASES)):
+            file = pq.ParquetFile(phrases.folder.path(f"{table}-{number:05d}.parquet"))
+            assert file.num_row_groups == NUM_BUCKETS
+            assert file.schema_arrow.equals(schema)
+    assert phrases.manifest["metrics"] == {"captions": 5, "mentions": 8}
+    about = json.loads(phrases.folder.read("parsing.json"))
+    assert about == {"parsers": ["rules"], "folds": True, "names": [], "message": "rules, as asked for"}
+
+
+def test_concepts_are_counted_by_caption_and_the_rest_is_told(run_stage: Run, captions: Artifact) -> None:
+    phrases = run_stage(parse_captions.STAGE, RULES, captions=captions)
+    concepts = run_stage(extract_concepts.STAGE, ConceptsConfig(min_document_frequency=2), phrases=phrases)
     rows = read_table(concepts, "concepts").to_pylist()
     assert [(row["concept"], row["document_frequency"]) for row in rows] == [
         ("dog", 3),
@@ -50,30 +88,72 @@ def test_concepts_are_counted_by_caption_and_unfit_captions_rejected(run_stage: 
         ("traffic light", 2),
     ]
     assert rows[0]["surface_forms"] == ["dog", "dogs"]
-    assert read_table(concepts, "rejected")["reason"].to_pylist() == [
-        "empty caption",
-        "5000 characters, more than 2000",
+    assert rows[0]["examples"] == [TEXTS[0], TEXTS[1], TEXTS[3]]
+    assert read_table(concepts, "thresholds").to_pylist() == [
+        {"min_document_frequency": 1, "concepts": 4},
+        {"min_document_frequency": 2, "concepts": 3},
     ]
+    assert read_table(concepts, "dropped")["name"].to_pylist() == ["table"]
+    metrics = {"concepts": 3, "num_phrases": 4, "num_rare": 1, "num_frame_words": 0, "num_beyond_max_size": 0}
+    assert concepts.manifest["metrics"] == metrics
 
 
-def test_the_pool_does_not_depend_on_how_captions_are_parted(run_stage: Run, captions: Artifact) -> None:
-    pools = [
-        run_stage(extract_concepts.STAGE, ConceptsConfig("rules", (), 1, None, 0.5, size), captions=captions)
-        for size in (1, 3, 100)
-    ]
+def test_the_pool_does_not_depend_on_how_captions_are_parted(run_stage: Run, tmp_path: Path) -> None:
+    texts = [text for text in TEXTS for _ in range(2)]
+    pools = []
+    for rows_per_group in (1, 3, 100):
+        captions = captions_of(tmp_path / f"by-{rows_per_group}", texts, rows_per_group)
+        phrases = run_stage(parse_captions.STAGE, RULES, captions=captions)
+        pools.append(run_stage(extract_concepts.STAGE, ConceptsConfig(min_document_frequency=2), phrases=phrases))
     assert len({pool.key for pool in pools}) == 3
-    assert len({pool.folder.read("concepts.parquet") for pool in pools}) == 1
+    assert contents(pools[0]) == contents(pools[1]) == contents(pools[2])
 
 
-def test_too_many_unfit_captions_stop_the_stage(run_stage: Run, captions: Artifact) -> None:
-    with pytest.raises(ValueError, match=r"2 of 7 items are rejected.*empty caption"):
-        run_stage(extract_concepts.STAGE, ConceptsConfig(max_rejected_fraction=0.1), captions=captions)
+def test_workers_and_restarts_change_no_byte(
+    run_stage: Run, captions: Artifact, tmp_path: Path, ray_session: Any
+) -> None:
+    here = run_stage(parse_captions.STAGE, RULES, captions=captions)
+    folder = Folder(str(tmp_path / "spread"))
+    parse_captions.parse_captions(Lent(folder, Resources(num_workers=2, num_cpus=0.5)), RULES, captions)
+    there = Artifact("phrases", "spread", folder)
+    assert contents(here) == contents(there)
+    folder.delete("phrases-00001.parquet")
+    parse_captions.parse_captions(Lent(folder), RULES, captions)
+    assert contents(here) == contents(there)
+
+
+def test_several_parsers_and_listed_names_make_one_pool(run_stage: Run, captions: Artifact) -> None:
+    config = ParsingConfig(("list", "rules"), names=("zebra", "kitchen table"))
+    phrases = run_stage(parse_captions.STAGE, config, captions=captions)
+    choice = ConceptsConfig(("Cats", "ant"), min_document_frequency=3)
+    concepts = run_stage(extract_concepts.STAGE, choice, phrases=phrases)
+    rows = read_table(concepts, "concepts").to_pylist()
+    assert {row["concept"]: (row["document_frequency"], row["parser"]) for row in rows} == {
+        "dog": (3, "rules"),
+        "cat": (2, "list+rules"),
+        "kitchen table": (1, "list+rules"),
+        "ant": (0, "list"),
+        "zebra": (0, "list"),
+    }
+
+
+def test_names_that_are_counted_under_another_spelling_are_told(
+    run_stage: Run, captions: Artifact, tmp_path: Path
+) -> None:
+    phrases = run_stage(parse_captions.STAGE, RULES, captions=captions)
+    context = Lent(Folder(str(tmp_path / "pool")))
+    extract_concepts.extract_concepts(context, ConceptsConfig(("Cats", "dog")), phrases)
+    assert context.progress == [(bucket, NUM_BUCKETS) for bucket in range(NUM_BUCKETS + 1)]
+    assert context.said == ["listed names are counted as captions have them: 'Cats' as 'cat'"]
 
 
 def test_a_list_of_names_needs_no_captions(run_stage: Run) -> None:
-    concepts = run_stage(extract_concepts.STAGE, ConceptsConfig("list", ("zebra", "ant")))
-    assert read_table(concepts, "concepts")["concept"].to_pylist() == ["zebra", "ant"]
-    with pytest.raises(ValueError, match="parser 'rules' needs captions"):
+    concepts = run_stage(extract_concepts.STAGE, ConceptsConfig(("Zebra_s", "ant")))
+    for table, schema in (("concepts", CONCEPTS), ("thresholds", THRESHOLDS), ("dropped", DROPPED)):
+        assert read_table(concepts, table).schema.equals(schema)
+    assert read_table(concepts, "concepts")["concept"].to_pylist() == ["Zebra_s", "ant"]
+    assert concepts.manifest["metrics"] == {"concepts": 2}
+    with pytest.raises(ValueError, match="needs concepts to choose from; give captions, or a list of names"):
         run_stage(extract_concepts.STAGE, ConceptsConfig())
 
 
@@ -82,8 +162,8 @@ def test_a_list_of_names_needs_no_captions(run_stage: Run) -> None:
     [
         ({"min_document_frequency": 0}, "min_document_frequency is 0"),
         ({"max_size": 0}, "max_size is 0"),
-        ({"parser": "list"}, "parser 'list' with 0 names"),
-        ({"names": ("dog",)}, "parser 'rules' with 1 names"),
+        ({"max_size": 1, "names": ("dog", "cat")}, "max_size 1 is less than the 2 listed names"),
+        ({"names": ("dog", "dog")}, "'dog' stands twice"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(values: dict[str, Any], message: str) -> None:
@@ -91,29 +171,11 @@ def test_a_config_that_makes_no_sense_is_refused(values: dict[str, Any], message
         ConceptsConfig(**values)
 
 
-def test_embeddings_stand_in_the_order_of_the_pool(run_stage: Run, clip: Artifact, tiny_clip: Any) -> None:
-    names = ("zebra", "traffic light", "ant")
-    concepts = run_stage(extract_concepts.STAGE, ConceptsConfig("list", names))
-    embeddings = run_stage(embed_concepts.STAGE, EmbeddingsConfig("plain"), concepts=concepts, clip=clip)
-    loaded, numbers = load_embeddings(embeddings.folder.local())
-    assert tuple(loaded) == names
-    expected = prompts.embed_concepts(tiny_clip, list(names), prompts.TEMPLATES["plain"])
-    torch.testing.assert_close(numbers, expected)
-    assert embeddings.manifest["metrics"] == {"concepts": 3, "width": numbers.shape[1]}
-
-
-def test_unknown_templates_are_refused_with_the_known_ones(run_stage: Run, clip: Artifact) -> None:
-    concepts = run_stage(extract_concepts.STAGE, ConceptsConfig("list", ("ant",)))
-    with pytest.raises(ValueError, match="templates 'method' is no known set of prompts; choose one of method81"):
-        run_stage(embed_concepts.STAGE, EmbeddingsConfig("method"), concepts=concepts, clip=clip)
-
-
 def test_real_captions_give_the_open_vocabulary_class_names(run_stage: Run, shared: Path, tmp_path: Path) -> None:
-    texts = read_coco_captions(shared / "data" / "captions" / "coco_captions_val2017.json")
-    folder = Folder(str(tmp_path / "real"))
-    write_table(folder, "captions", texts.take(list(range(0, texts.num_rows, 5))))
-    config = ConceptsConfig(min_document_frequency=10)
-    concepts = run_stage(extract_concepts.STAGE, config, captions=Artifact("captions", "r", folder))
+    source = json.loads((shared / "data" / "captions" / "coco_captions_val2017.json").read_text())
+    texts = [row["caption"] for row in source["annotations"][::5]]
+    phrases = run_stage(parse_captions.STAGE, RULES, captions=captions_of(tmp_path / "real", texts, 2000))
+    concepts = run_stage(extract_concepts.STAGE, ConceptsConfig(min_document_frequency=10), phrases=phrases)
     pool = set(read_table(concepts, "concepts")["concept"].to_pylist())
     novel = {"airplane", "bus", "cat", "dog", "cow", "elephant", "umbrella", "tie", "snowboard", "skateboard", "cup"}
     novel |= {"knife", "cake", "couch", "keyboard", "sink", "scissors"}

@@ -1,0 +1,211 @@
+"""How fast captions become phrases, and in how much memory: the stage beside the bare parser in one process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SCALES = (1, 10, 40)
+WORKERS = (0, 1, 2)
+_SAMPLE_SECONDS = 0.2
+
+
+def measure(captions: Path, parser: str, pipeline: str, scales: tuple[int, ...] = SCALES) -> list[dict[str, Any]]:
+    """One row a scale and way: 'bare' (the parser alone), 'read' (the source stage), the stage on 0, 1 and 2 workers.
+
+    Every measurement is a process of its own, so that peak memory is its own too; a scale repeats the captions with
+    other ids.
+    """
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for scale in scales:
+            corpus = Path(scratch) / f"captions-{scale}.json"
+            _repeat(captions, corpus, scale)
+            for way in ("read", "bare", *(f"stage-{workers}" for workers in WORKERS), "choose"):
+                arguments = [str(corpus), str(Path(scratch) / f"store-{scale}"), way, parser, pipeline]
+                done = subprocess.run(
+                    [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True
+                )
+                row = {"scale": scale, "way": way, **json.loads(done.stdout.splitlines()[-1])}
+                print(_line(row), flush=True)
+                rows.append(row)
+    return rows
+
+
+def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """What is claimed, from the largest scale: rates over the bare parser's, and memory over the smallest scale's."""
+    least, most = min(row["scale"] for row in rows), max(row["scale"] for row in rows)
+    of = {(row["scale"], row["way"]): row for row in rows}
+    bare = of[most, "bare"]["captions_per_second"]
+    named = {
+        f"{way} over bare, {most}x": of[most, way]["captions_per_second"] / bare
+        for way in ("stage-0", "stage-1", "stage-2")
+    }
+    for way in ("read", "stage-0", "stage-2"):
+        small, large = (of[scale, way]["peak_process_mb"] for scale in (least, most))
+        named[f"peak memory of {way}, {most}x over {least}x"] = large / small
+    return {name: round(value, 3) for name, value in named.items()}
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"{row['captions']:>9,} captions  {row['way']:<8} {row['seconds']:8.1f} s  {row['captions_per_second']:>9,.0f} "
+        f"captions/s  first part after {row['first_part_seconds']:5.1f} s  peak {row['peak_process_mb']:6,.0f} MB a "
+        f"process, {row['peak_tree_mb']:6,.0f} MB in all"
+    )
+
+
+def _repeat(source: Path, target: Path, times: int) -> None:
+    data = json.loads(source.read_bytes())
+    images, annotations = data["images"], data["annotations"]
+    image_step = 1 + max(image["id"] for image in images)
+    step = 1 + max(annotation["id"] for annotation in annotations)
+    copies = range(times)
+    with target.open("w") as file:
+        file.write('{"images": [')
+        file.write(", ".join(json.dumps({**i, "id": i["id"] + c * image_step}) for c in copies for i in images))
+        file.write('], "annotations": [')
+        for copy in copies:
+            moved = (
+                {**a, "id": a["id"] + copy * step, "image_id": a["image_id"] + copy * image_step} for a in annotations
+            )
+            file.write((", " if copy else "") + ", ".join(map(json.dumps, moved)))
+        file.write("]}")
+
+
+class PeakMemory:
+    """The most memory that this process and its children held, sampled: of one process, and of all together.
+
+    Memory is the proportional set size, which counts a page that processes share once; Ray's own servers count in
+    the total alone.
+    """
+
+    def __init__(self) -> None:
+        self.process_mb = self.tree_mb = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the sampling."""
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_SAMPLE_SECONDS):
+            held = {process: _pss_mb(process) for process in _tree("self")}
+            ours = [mb for process, mb in held.items() if _works(process)]
+            self.process_mb = max(self.process_mb, *ours, 0.0)
+            self.tree_mb = max(self.tree_mb, sum(held.values()))
+
+
+def _tree(root: str) -> Iterator[str]:
+    yield root
+    for task in Path(f"/proc/{root}/task").glob("*/children"):
+        try:
+            children = task.read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield from _tree(child)
+
+
+def _pss_mb(process: str) -> float:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def _works(process: str) -> bool:
+    """Whether a process is this one or a Ray worker that holds an actor of the stage."""
+    if process == "self":
+        return True
+    try:
+        return (
+            "_Actor" in Path(f"/proc/{process}/cmdline").read_text()
+            or "MapWorker" in Path(f"/proc/{process}/cmdline").read_text()
+        )
+    except OSError:
+        return False
+
+
+def _measure_one(corpus: str, store: str, way: str, parser: str, pipeline: str) -> dict[str, Any]:
+    from regionclip.concepts.parsing import ParsingConfig, make_parsers
+
+    from stages import extract_concepts, parse_captions, read_captions
+    from stages.contract import Resources
+    from stages.parts import iter_tables
+    from stages.storage import Folder
+
+    memory = PeakMemory()
+    parsing = ParsingConfig(parsers=(parser,), pipeline=pipeline)
+    workers = int(way.rpartition("-")[2]) if way.startswith("stage") else 0
+    context = BenchmarkContext(Folder(f"{store}/{way}"), Resources(num_workers=workers, num_cpus=1))
+    started = time.monotonic()
+    if way == "read":
+        source = read_captions.CaptionsConfig(root="", files=(corpus,))
+        count = read_captions.STAGE.run(context, source).metrics["captions"]
+    elif way == "bare":
+        [one] = make_parsers(parsing)
+        started = time.monotonic()
+        tables = iter_tables(Folder(f"{store}/read"), "captions", ["caption"])
+        texts = (text for table in tables for batch in table.to_batches(5000) for text in batch["caption"].to_pylist())
+        count = sum(1 for _ in one.mentions(texts))
+    elif way == "choose":
+        artifact = _artifact("phrases", f"{store}/stage-2")
+        extract_concepts.STAGE.run(
+            context, extract_concepts.ConceptsConfig(min_document_frequency=100), phrases=artifact
+        )
+        count = json.loads((Path(store) / "count").read_text())
+    else:
+        result = parse_captions.STAGE.run(context, parsing, captions=_artifact("captions", f"{store}/read"))
+        count = result.metrics["captions"]
+        (Path(store) / "count").write_text(json.dumps(count))
+    seconds = time.monotonic() - started
+    memory.stop()
+    return {
+        "captions": int(count),
+        "seconds": round(seconds, 2),
+        "captions_per_second": round(count / seconds, 1),
+        "first_part_seconds": round((context.first or started) - started, 2),
+        "peak_process_mb": round(memory.process_mb, 1),
+        "peak_tree_mb": round(memory.tree_mb, 1),
+    }
+
+
+def _artifact(kind: str, folder: str) -> Any:
+    from stages.contract import Artifact
+    from stages.storage import Folder
+
+    return Artifact(kind, "benchmark", Folder(folder))
+
+
+class BenchmarkContext:
+    """Lends a stage a folder and notes when its first part was done."""
+
+    def __init__(self, folder: Any, resources: Any) -> None:
+        self.folder, self.resources = folder, resources
+        self.first: float | None = None
+
+    def log(self, metrics: Any, step: int) -> None:
+        """Nothing is kept."""
+
+    def say(self, text: str) -> None:
+        """Nothing is shown."""
+
+    def advance(self, done: int, total: int, unit: str) -> None:
+        if done and self.first is None:
+            self.first = time.monotonic()
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure_one(*sys.argv[1:])))
