@@ -12,9 +12,11 @@ import torch
 from regionclip import schemas
 from regionclip.clip_models import load_clip
 from regionclip.grouped import Grouped, grouped_lists, list_column
-from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
+from regionclip.images import ResizeConfig
 from regionclip.loading import ImageRecord, load_batches
-from regionclip.region_encoder import RegionEncoder
+from regionclip.teachers.making import make_teacher
+from regionclip.teachers.memory import keep_freed_memory
+from regionclip.teachers.teacher import TeacherConfig
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import REJECTED, process_parts
 from stages.rows import RowReader, RowRef, count_in_lists, image_files, images_folder, row_refs
@@ -26,6 +28,7 @@ class EncodeConfig:
     """num_regions: proposals kept of an image, by objectness. part_size: images of one part."""
 
     num_regions: int = 100
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     resize: ResizeConfig = field(default_factory=lambda: ResizeConfig(rule="pretraining"))
     max_rejected_fraction: float = 0.01
     part_size: int = 256
@@ -46,8 +49,8 @@ class RegionEncoding:
         self, config: EncodeConfig, images: Folder, proposals: Folder, clip: Folder, batch_size: int, device: str
     ) -> None:
         self._config, self._images, self._batch_size, self._device = config, images, batch_size, device
-        encoder = RegionEncoder(load_clip(clip.local()).visual).eval()
-        self._encoder = encoder.to(device).to(memory_format=torch.channels_last)
+        keep_freed_memory()
+        self._teacher = make_teacher(load_clip(clip.local()), config.teacher, device)
         self._proposals = RowReader(proposals, ["boxes", "objectness"])
 
     def __call__(self, items: Sequence[ProposedImage]) -> dict[str, pa.Table]:
@@ -65,11 +68,10 @@ class RegionEncoding:
             lambda item, reason: rejected.append((item, reason)),
         ):
             placed = [(boxes[position] * batch.scale).to(self._device) for position in batch.positions]
-            with torch.inference_mode():
-                pixels = batch.normalized(CLIP_MEAN, CLIP_STD, self._device)
-                encoded = self._encoder.region_features(pixels, placed).half().cpu()
+            pixels = batch.normalized(self._config.teacher.mean, self._config.teacher.std, self._device)
+            encoded = self._teacher.region_features(pixels, placed).half().cpu()
             features |= zip(batch.positions, torch.split(encoded, [len(each) for each in placed]), strict=True)
-        regions = regions_table(records, proposals, features, self._encoder.width)
+        regions = regions_table(records, proposals, features, self._teacher.width)
         return {"regions": regions, REJECTED: schemas.rejected_table(rejected)}
 
 

@@ -1,0 +1,57 @@
+"""How often lower precision and the fused form name a region as the default does, on drawn scenes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from regionclip.clip_models import load_clip
+from regionclip.images import normalize
+from regionclip.packaged import packaged_weights
+from regionclip.prompts import TEMPLATES, embed_concepts
+from regionclip.scenes.dataset import ScenesConfig, make_scene
+from regionclip.scenes.pictograms import CLASS_NAMES
+from regionclip.teachers.making import make_teacher
+from regionclip.teachers.teacher import TeacherConfig
+
+NUM_SCENES = 200
+WAYS = {
+    "fp32 fused": TeacherConfig(fused=True),
+    "bf16": TeacherConfig(precision="bf16"),
+    "bf16 fused": TeacherConfig(precision="bf16", fused=True),
+    "fp16 fused": TeacherConfig(precision="fp16", fused=True),
+    "fp32 crop": TeacherConfig(mode="crop"),
+    "bf16 crop": TeacherConfig(mode="crop", precision="bf16"),
+}
+
+
+def agreement() -> dict[str, Any]:
+    """Top-1 of the packaged teacher on true boxes of drawn scenes, against fp32 of the same mode and the truth."""
+    folder = packaged_weights("rgc:pictograms-teacher")
+    assert folder is not None
+    clip = load_clip(folder)
+    scenes = [make_scene(ScenesConfig(), "test", index)[0] for index in range(NUM_SCENES)]
+    images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).float() / 255
+    boxes = [torch.tensor([each.box for each in scene.objects], dtype=torch.float32) for scene in scenes]
+    truth = torch.tensor([CLASS_NAMES.index(each.name) for scene in scenes for each in scene.objects])
+    with torch.inference_mode():
+        names = functional.normalize(embed_concepts(clip, CLASS_NAMES, TEMPLATES["plain"]), dim=-1)
+
+    def named(config: TeacherConfig) -> torch.Tensor:
+        features = make_teacher(clip, config).region_features(normalize(images, config.mean, config.std), boxes)
+        return (features @ names.T).argmax(dim=1)
+
+    fp32 = {mode: named(TeacherConfig(mode=mode)) for mode in ("dense", "crop")}
+    results: dict[str, Any] = {"regions": len(truth), "fp32": {"right": _share(fp32["dense"], truth)}}
+    for name, config in WAYS.items():
+        found = named(config)
+        same = fp32["crop" if config.mode == "crop" else "dense"]
+        results[name] = {"as_fp32": _share(found, same), "right": _share(found, truth)}
+    return results
+
+
+def _share(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return round(float((found == expected).float().mean()), 4)
