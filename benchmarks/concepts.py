@@ -1,6 +1,7 @@
-"""The concept parsers: what they find and miss.
+"""The concept parsers: what they find and miss, and how fast captions become phrases.
 
-    python benchmarks/concepts.py quality --out benchmarks/results/concept_quality.json
+    python benchmarks/concepts.py quality [--pipeline NAME_OR_PATH ...] [--errors 30]
+    python benchmarks/concepts.py speed [--pipeline NAME_OR_PATH]
 
 Real captions and the treebank are read from the folder `--data`; hand-judged captions lie in `benchmarks/gold`.
 """
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import concept_quality as quality
+import concept_speed as speed
 from record import write_result
 
 from regionclip.concepts.mentions import Parser
 from regionclip.concepts.parsing import ParsingConfig, make_parsers
 from regionclip.concepts.trained import installed_pipelines
 
+RESULTS = Path(__file__).parent / "results"
 SHARED = Path(os.environ.get("RGC_SHARED", Path(__file__).parents[2] / "shared"))
 
 
@@ -30,10 +33,35 @@ def main() -> None:
     command.add_argument("--data", type=Path, default=SHARED / "data", help="folder of captions, treebank and photos")
     command.add_argument("--pipeline", nargs="*", help="spaCy pipelines, name or path; else the installed ones")
     command.add_argument("--errors", type=int, default=0, metavar="N", help="print the N most frequent errors")
-    command.add_argument("--out", type=Path)
+    command.add_argument("--out", type=Path, default=RESULTS / "concept_quality.json")
     command.set_defaults(run=run_quality)
+    command = commands.add_parser(
+        "speed", help="captions per second and peak memory of the stage beside the bare parser"
+    )
+    command.add_argument("--data", type=Path, default=SHARED / "data", help="folder of captions")
+    command.add_argument("--pipeline", help="a spaCy pipeline, name or path; without one the rules parser")
+    command.add_argument(
+        "--scales", type=int, nargs="+", default=[1, 10, 40], help="how often the captions are repeated"
+    )
+    command.add_argument("--ways", nargs="+", default=list(speed.WAYS), choices=speed.WAYS)
+    command.add_argument("--out", type=Path)
+    command.set_defaults(run=run_speed)
     arguments = parser.parse_args()
     arguments.run(arguments)
+
+
+def run_speed(arguments: argparse.Namespace) -> None:
+    captions = arguments.data / "captions" / "coco_captions_val2017.json"
+    parsing = (
+        ParsingConfig(("spacy",), pipeline=arguments.pipeline) if arguments.pipeline else ParsingConfig(("rules",))
+    )
+    [parser] = make_parsers(parsing)
+    rows = speed.measure(captions, parsing.parsers[0], parsing.pipeline, arguments.scales, arguments.ways)
+    ratios = speed.ratios(rows)
+    for name, value in ratios.items():
+        print(f"{name:<52} {value:6.2f}")
+    out = arguments.out or RESULTS / f"concept_speed_{parsing.parsers[0]}.json"
+    write_result(out, [], {"parser": parser.name, "rows": rows, "ratios": ratios})
 
 
 def run_quality(arguments: argparse.Namespace) -> None:
@@ -44,9 +72,8 @@ def run_quality(arguments: argparse.Namespace) -> None:
         print_quality(parser.name, results[parser.name])
         if arguments.errors:
             print_errors(parser, arguments.data, arguments.errors)
-    if arguments.out:
-        rules = {"treebank": quality.TREEBANK_RULE, "classes": quality.CLASS_RULE}
-        write_result(arguments.out, [], {"rules": rules, "by_parser": results})
+    rules = {"treebank": quality.TREEBANK_RULE, "classes": quality.CLASS_RULE}
+    write_result(arguments.out, [], {"rules": rules, "by_parser": results})
 
 
 def parsers(pipelines: Sequence[str] | None) -> list[Parser]:

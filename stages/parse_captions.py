@@ -17,6 +17,7 @@ from stages.rows import RowGroupRef, read_row_group, row_group_refs
 from stages.storage import Folder
 
 PARSING = "parsing.json"
+RENEW_AFTER = 1_000_000  # captions; spaCy keeps every word that it ever saw, so parsers are made anew now and then
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,15 @@ class PhraseCounter:
     """Counts the phrases of one row group of captions, and gives the counts bucket after bucket."""
 
     def __init__(self, config: ParsingConfig, captions: Folder) -> None:
-        self._captions = captions
-        self._parsers = make_parsers(config)
+        self._config, self._captions = config, captions
+        self._parsers, self._num_parsed = make_parsers(config), 0
 
     def __call__(self, items: Sequence[CaptionRows]) -> Iterator[dict[str, pa.Table | int]]:
         [rows] = items
         captions = read_row_group(self._captions, rows.ref, ["caption"])["caption"].to_pylist()
+        if self._num_parsed >= RENEW_AFTER:
+            self._parsers, self._num_parsed = make_parsers(self._config), 0
+        self._num_parsed += len(captions)
         counts = count_mentions(captions, self._parsers, rows.first_row)
         yield from counts.tables()
         yield {"captions": len(captions), "mentions": counts.num_mentions}

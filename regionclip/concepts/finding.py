@@ -37,5 +37,5 @@ class ConceptParser:
         return list(dict.fromkeys(concept for concept in found if concept is not None))
 
     def _concept(self, mention: Mention) -> str | None:
-        names = (mention.merged_from, *endings(mention.name))
+        names = (mention.merged_from or mention.name, *endings(mention.name))
         return next((self._concepts[name] for name in names if name in self._concepts), None)

@@ -14,9 +14,9 @@ def _phrases(text: str) -> frozenset[str]:
 # --- Closed classes: words that are never the name of a thing -------------------------------------------------------
 
 DETERMINERS = _words(
-    "a an the this these those some any no each every either neither another both all half many much more most few "
-    "fewer less several such my your his her its our their whose what one two three four five six seven eight nine "
-    "ten eleven twelve twenty thirty forty fifty dozen hundred thousand million billion 's ’s ' ’"
+    "a an the this these those some any no each every either neither another both all half many much few fewer "
+    "several such my your his her its our their whose what one two three four five six seven eight nine ten eleven "
+    "twelve twenty thirty forty fifty dozen hundred thousand million billion 's ’s ' ’"
 )
 # Those after which a word in -s is a verb: "this looks", "another rides".
 SINGULAR_DETERMINERS = _words("this each another one either neither")
@@ -31,73 +31,72 @@ PREPOSITIONS = _words(
 CONJUNCTIONS = _words("and or but nor & plus / -")
 # Conjunctions that open a clause, marks that part clauses, interjections.
 BREAKS = _words(
-    "how why while as when where because if whether so though although yet , ; : . ! ? -- --- … ( ) [ ] \" '' `` * "
-    "| yes ok okay hi hello oh please wow lol etc"
+    "how why while as when where because if whether so though although yet , ; : . ! ? -- --- … ( ) [ ] \" '' `` * | "
+    "yes ok okay hi hello oh please wow lol etc"
 )
-# Before a verb: "it rides", "people who ski".
-SUBJECTS = _words("i you he she it we they who which that there u")
+# Before a verb: "it rides".
+SUBJECTS = _words("i you he she it we they u")
+# They open a clause whose verb follows: "people who ski".
+RELATIVES = _words("who which that there")
 PRONOUNS = _words(
     "me him us them someone somebody something anyone anybody anything everyone everybody everything nobody nothing "
     "none whom whoever whatever here myself yourself himself herself itself ourselves yourselves themselves mine "
     "yours hers ours theirs ones other's"
 )
-AUXILIARIES = _words("is are was were be been being am 's 're 'm 've has have had having ai nt ’re ’m ’ve")
+AUXILIARIES = _words("is are was were be been being am 's 're 'm 've has have had having ai nt ’re ’m ’ve ve re")
 # Before the base form of a verb.
 MODALS = _words(
-    "do does did can could will would shall should may might must ca wo 'll 'd n't n’t not cannot gonna gon wanna "
-    "ll let lets ’ll ’d"
+    "do does did can could will would shall should may might must ca wo 'll 'd n't n’t not cannot gonna gon wanna ll "
+    "let lets ’ll ’d"
 )
 ADVERBS = _words(
     "abroad again ago ahead almost alone already also always anyway anywhere apart ashore aside away back backstage "
-    "crash downtown drink else even ever everywhere far fast forward however indoors inside instead just later least "
-    "maybe meanwhile nearby never now often once online only onstage outdoors overhead overseas perhaps quite rather "
-    "really shoot somewhere soon still then therefore thus today together tomorrow tonight too twice upside very well "
-    "yesterday"
-)
-# After these "to" is a preposition: "next to water". Elsewhere a verb may follow it.
-BEFORE_TO = _words(
-    "next close adjacent up on in down back over attached opposite similar connected thanks prior according due related "
-    "access belonging listening nearest near opposed compared parallel leading leads lead addition"
+    "downtown else even ever everywhere far fast forward however indoors inside instead just later least less maybe "
+    "meanwhile more most nearby never now often once online only onstage outdoors overhead overseas perhaps quite "
+    "rather really somewhere soon still then therefore thus today together tomorrow tonight too twice upside very "
+    "well yesterday"
 )
 
 # Before a noun they make an adjective of the noun before them: "a snow covered slope".
 COMPOUND_PARTICIPLES = _words(
     "covered lined filled shaped sized colored coloured themed topped flavored flavoured made based related inspired "
-    "style styled drawn printed paved powered framed packed stained decorated built damaged infused bound encrusted bearing eating"
+    "style styled drawn printed paved powered framed packed stained decorated built damaged infused bound encrusted "
+    "bearing eating"
 )
+
 # --- Adjectives ------------------------------------------------------------------------------------------------------
 
 # They say which one or how many, not what it is like: never an attribute.
 MODIFIERS = _words(
     "next last first second third fourth fifth final other same own single double various different multiple main "
     "only lone whole entire full extra certain additional possible numerous countless individual former previous "
-    "current upcoming further separate particular specific major minor general"
+    "current upcoming further separate particular specific major minor general more most less"
 )
 # What a thing is like, where lemminflect also lists a noun or a verb: never a noun.
 ADJECTIVES = _words(
-    "close ready open sunny lonely empty old young little small big large huge tiny tall short long wide high low deep "
-    "bright dark clear wet dry clean dirty new modern vintage antique pretty beautiful cute colorful colourful happy "
-    "sad nice fresh hot cold warm cool busy heavy flat round sharp fat thin thick sweet sour raw ripe rough smooth "
-    "plain striped checkered patchy decorative ornate domestic elderly common private professional good wild lush "
-    "best better great perfect free real local classic abstract known aerial unmade safe calm quiet fancy slow "
-    "quick loose strong weak poor rich smart brave sick ill hurt pregnant blind deaf dead wrong "
-    "fine firm gross crisp damp moist bald blank bare rude rare worth worthy upset overcast overweight familiar "
-    "live intimate standard average normal regular natural casual formal annual daily weekly monthly official able "
-    "easy due super grand chief prime central upper lower spare stray vacant alert mature cosy cozy tidy fluffy "
-    "floppy frosty lovely friendly homeless disabled newborn electric portable upright horizontal vertical rural "
-    "urban military female male adult mens womens okay own unknown opposite straight fallen stuck lit bent worn torn "
-    "interior exterior soft hard musical magic fake giant mini miniature backhand fellow senior junior joint simple favorite favourite incoming outgoing rundown compact pale bleak faux "
-    "fixed given mixed faced handheld"
+    "close ready open sunny lonely empty old young little small big large huge tiny tall short long wide high low "
+    "deep bright dark clear wet dry clean dirty new modern vintage antique pretty beautiful cute colorful colourful "
+    "happy sad nice fresh hot cold warm cool busy heavy flat round sharp fat thin thick sweet sour raw ripe rough "
+    "smooth plain striped checkered patchy decorative ornate domestic elderly common private professional good wild "
+    "lush best better great perfect free real local classic abstract known aerial unmade safe calm quiet fancy slow "
+    "quick loose strong weak poor rich smart brave sick ill hurt pregnant blind deaf dead wrong fine firm gross crisp "
+    "damp moist bald blank bare rude rare worth worthy upset overcast overweight familiar live intimate standard "
+    "average normal regular natural casual formal annual daily weekly monthly official able easy due super grand "
+    "chief prime central upper lower spare stray vacant alert mature cosy cozy tidy fluffy floppy frosty lovely "
+    "friendly homeless disabled newborn electric portable upright horizontal vertical rural urban military female "
+    "male adult mens womens okay own unknown opposite straight fallen stuck lit bent worn torn interior exterior soft "
+    "hard musical magic fake giant mini miniature backhand fellow senior junior joint simple favorite favourite "
+    "incoming outgoing rundown compact pale bleak faux fixed given mixed faced handheld makeshift beloved derelict "
+    "noble medieval"
 )
-# Before a noun an adjective, alone a noun: "an orange cat eats an orange". Adjectives by their ending are found by rule.
+# Before a noun an adjective, alone a noun: "an orange cat eats an orange"; more are known by their endings.
 ADJECTIVES_TOO = _words(
-    "remote light orange original secret rustic minimalist complex custom medium solid material individual native "
-    "patient human dual firm sterling polar mobile cross key top front rear bottom middle evergreen grizzly lavender coral "
-    "peach bronze silver gold golden future present kind fit fair square "
-    "american asian african european mexican italian canadian indian chinese japanese french german british english "
-    "spanish dutch russian korean thai greek roman swiss australian brazilian irish scottish turkish arab arabic "
-    "egyptian hawaiian vietnamese latin hispanic caucasian jewish christian muslim victorian gothic romanesque oriental "
-    "mediterranean"
+    "fun remote light orange original secret rustic minimalist complex custom medium solid material individual native "
+    "patient human dual firm sterling polar mobile cross key top front rear bottom middle evergreen grizzly lavender "
+    "coral peach bronze silver gold golden future present kind fit fair square american asian african european "
+    "mexican italian canadian indian chinese japanese french german british english spanish dutch russian korean thai "
+    "greek roman swiss australian brazilian irish scottish turkish arab arabic egyptian hawaiian vietnamese latin "
+    "hispanic caucasian jewish christian muslim victorian gothic romanesque oriental mediterranean"
 )
 COLOURS = _words(
     "red blue green yellow white black brown gray grey pink purple beige tan teal maroon turquoise violet cyan mauve "
@@ -108,102 +107,118 @@ COLOURS = _words(
 
 # Forms that are a verb more often than a noun; read as a noun only where the context asks for one.
 VERBS = _words(
-    "add answer appear approach arrange arrive ask assemble assist attempt attend attract await bake bathe become begin "
-    "believe bend bite blow bounce break bring build burn buy call carry catch celebrate change chase chew choose chop "
-    "climb close come compete consider contain continue cook crawl create crouch cry cut decide decorate depart describe "
-    "discover discuss dig dive drag draw drift drive drop eat enjoy enter expect explain explore face fall feature feed "
-    "feel fetch fight fill find finish flip float fly forget gallop gather gaze get give glance glide go grab graze greet "
-    "grow guess hang happen hate head hear help hide hike hit hold hope howl hug imagine include increase join jump keep "
-    "kick kill kiss kneel know land laugh launch lay lean learn leap leave let lick lie lift like listen live look lose "
-    "lounge make manage marry mean meet miss mount move need nibble notice offer open overlook own park pass pay peek "
-    "peer perch perform pick place play point pose pour practice practise prefer prepare press pretend produce promise "
-    "prove pull push put raise reach read realize receive recommend reflect relax remain remember remove repair replace "
-    "reply report require rest return ride rise roam roll rub run rush save say search see seem select sell send serve "
-    "set sew shake share show sing sit skate ski skip slide slow smell smile sniff sort speak spend spin spit splash "
-    "spread squat squeeze stand stare start stay steal steer stick stir stop stretch strike stroll study suggest suppose "
-    "surf surround swallow sweep swim swing take talk taste teach tear tell thank think throw toss touch tow travel treat "
-    "trot trust try turn twist type understand urinate use visit wag wait wake walk wander want warn wash watch wave wear "
-    "weigh wish wonder work worry wrap wrestle write yawn"
+    "answer approach arrange arrive assemble assist attempt attend attract await bake bathe bend bite blow bounce "
+    "break build burn call carry catch celebrate change chase chew choose chop climb close compete consider contain "
+    "continue cook crash crawl create crouch cry decide decorate depart describe dig discover discuss dive drag draw "
+    "drift drink drive drop expect explain explore face fall feature feed fetch fight fill finish flip float fly "
+    "gallop gather gaze glance glide grab graze greet guess happen hate head help hide hike hit howl hug increase "
+    "join jump kick kill kiss kneel land laugh launch lean leap learn lick lift listen live look lounge manage marry "
+    "miss mount move need nibble notice offer open overlook own park pass pay peek peer perch perform pick place play "
+    "point pose pour practice practise prefer prepare press pretend produce promise prove pull push put raise reach "
+    "read realize receive recommend reflect relax remain remove repair replace reply report require rest return ride "
+    "rise roam roll rub run rush save search select send serve sew shake share show sing skate skip slide slow "
+    "smell smile sniff sort speak spend spin spit splash squat squeeze stand stare start stay steal steer stick stir "
+    "stop stretch strike stroll study suggest suppose surf surround swallow sweep swim swing talk taste teach tear "
+    "thank throw toss touch tow travel treat trot trust try turn twist type understand urinate use visit wag wait "
+    "wake walk wander warn wash watch wave weigh wish wonder work worry wrap wrestle write yawn"
 )
 # Nouns only after a determiner, an adjective or a preposition: "on its back", but "looks back"; "a set", "a table set".
 RARELY_NOUNS = _words(
     "set cut shut split spread back left right past west east north south southwest southeast northwest northeast "
     "inside outside add appear ask become begin believe bring buy come eat enjoy enter feel find forget get give go "
-    "grow hang hear hold hope imagine include keep know lay leave let lie like look lose make mean meet remember say "
-    "see seem sell sit take tell think want wear"
+    "grow hang hear hold hope imagine include keep know lay leave let lie lose make mean meet remember say see seem "
+    "sell sit take tell think want wear"
 )
 # Past forms that lemminflect also lists as nouns.
 PAST_FORMS = _words("fell felt found saw ran sat met fed")
 # -ing forms that name a thing.
 THINGS_ING = _words(
-    "building ceiling painting clothing railing crossing landing siding lighting bedding frosting icing topping "
-    "stuffing seasoning dressing wedding opening awning covering carving drawing setting clearing filling lining "
+    "ceiling clothing railing siding lighting bedding frosting icing topping stuffing seasoning wedding awning "
     "pudding paneling panelling scaffolding dumpling duckling string ring king wing thing evening morning earring "
-    "herring offspring spring sibling meeting marking engraving etching scaling fencing flooring upholstery housing "
-    "plumbing wiring tubing decking outing"
+    "herring offspring spring sibling scaling fencing flooring upholstery housing plumbing wiring tubing decking"
+)
+# -ing forms that name a thing where no object follows: "a painting of a boat", but "painting a boat".
+THINGS_ING_TOO = _words(
+    "building painting crossing opening covering carving drawing setting clearing filling lining dressing meeting "
+    "marking engraving etching outing parking"
 )
 # After these no compound goes on: "a man frisbee" is two things.
 PERSONS = _words(
-    "man woman boy girl person child kid guy lady gentleman player toddler mother father daughter husband wife mom dad "
-    "couple"
+    "man woman boy girl person child kid guy lady gentleman player toddler mother father daughter husband wife mom "
+    "dad couple"
 )
 # Nouns although lemminflect lists an adjective of that ending, or a verb, too.
 NOUNS = _words(
-    "animal vegetable plastic mosaic cereal mural capital locomotive immigrant pedal panic incident tutorial attendant "
-    "detective mechanic pendant mineral memorial terminal convertible resident initiative contestant detergent price ski"
+    "animal vegetable plastic mosaic cereal mural capital locomotive immigrant pedal panic incident tutorial "
+    "attendant detective mechanic pendant mineral memorial terminal convertible resident initiative contestant "
+    "detergent price thanks"
 )
-# Plurals that stand before a noun as a singular does: "sports car".
-PLURAL_MODIFIERS = _words("sports thanks arms news clothes goods glasses pants jeans")
+# Plurals after which a compound goes on: "sports car".
+PLURAL_MODIFIERS = _words("sports news clothes goods")
 
-# Names whose first word is an adjective or a verb form, so that the rules would keep only the second.
-PHRASES = _phrases(
-    "hot dog, hot sauce, hot tub, hot chocolate, potted plant, stuffed animal, stuffed bear, stuffed toy, stuffed doll, "
-    "polar bear, grizzly bear, brown bear, black bear, red panda, living room, dining room, dining table, dining area, "
-    "waiting room, waiting area, living area, sitting room, sitting area, seating area, dressing room, laundry room, "
-    "changing room, changing table, swimming pool, wading pool, swimming suit, bathing suit, bathing cap, parking lot, "
-    "parking meter, parking garage, parking space, parking spot, parking area, parking sign, parking structure, washing "
-    "machine, sewing machine, vending machine, slot machine, copying machine, frying pan, cutting board, chopping board, "
-    "ironing board, diving board, baking sheet, baking pan, baking dish, baking tray, baking powder, cooking pot, cooking "
-    "oil, shopping cart, shopping bag, shopping mall, shopping center, shopping centre, shopping basket, shopping "
-    "trolley, sleeping bag, punching bag, rocking chair, rocking horse, folding chair, folding table, walking stick, "
-    "walking path, walking trail, hiking trail, hiking boot, hiking pole, running shoe, running track, riding boot, "
-    "riding lesson, jogging path, fishing boat, fishing rod, fishing pole, fishing net, fishing line, fishing village, "
-    "sailing boat, sailing ship, racing car, racing bike, racing track, flying disc, boxing ring, boxing glove, boxing "
-    "match, wrestling match, skating rink, skating ramp, skating park, gaming system, gaming console, gaming controller, "
-    "mixing bowl, mixing board, serving dish, serving tray, serving spoon, serving plate, measuring cup, drinking "
-    "fountain, drinking glass, drinking straw, watering can, watering hole, chewing gum, wrapping paper, "
-    "writing desk, reading glasses, landing gear, landing strip, building block, engagement ring, wedding cake, "
-    "french fry, french toast, french bread, french door, american football, roman numeral, mashed potato, baked potato, baked good, baked bean, fried egg, "
-    "fried chicken, fried rice, fried potato, boiled egg, scrambled egg, grilled cheese, stained glass, stainless steel, "
-    "barbed wire, whipped cream, sour cream, ice cream, sweet potato, brussels sprout, hard drive, hard hat, high chair, "
-    "high heel, high school, high rise, double decker, flat screen, wide screen, big screen, touch screen, remote "
-    "control, remote controller, wireless mouse, mobile phone, mobile home, cellular phone, smart phone, electric guitar, "
-    "electric toothbrush, electrical outlet, electric fan, electric shaver, solar panel, musical instrument, medical "
-    "equipment, orange juice, orange tree, orange slice, orange peel, red wine, white wine, green bean, green pepper, red "
-    "pepper, green onion, red onion, black pepper, black board, white board, green house, light bulb, light pole, light "
-    "post, light fixture, light house, light switch, light tower, stop sign, stop light, walk way, walk sign, cross walk, "
-    "cross country, short sleeve, long sleeve, rail road, rest room, rest area, play ground, play area, play room, play "
-    "pen, drive way, run way, turn table, take off, take out, t shirt, tee shirt, e mail, x ray, make up, check in, square meter, square foot, square mile, high top, martial art, martial artist, fine art, sad face, "
-    "happy face, smiley face, frowning face, smiling face, funny face, crescent moon, full moon, musical note, playing "
-    "card, playing field, shooting star, spinning wheel, steering wheel, training wheel, grand piano, grand prix, good "
-    "luck, still life, wild life, wild flower, wild animal, front yard, back yard, front door, back door, front porch, "
-    "back porch, back pack, back ground, front end, side table, end table, top hat, tank top, middle school, medium shot, "
-    "super hero, super market, super bowl, social media, real estate, common room, private jet, public transport, public "
-    "transportation, commercial airplane, commercial jet, commercial plane, open air, fast food, fast break, "
-    "dry erase, oriental rug, natural disaster, northern lights, native american, national park, national flag, "
-    "national anthem, national team, classical music, modern art, street light, snow board, surf board, skate board, "
-    "surfing board, ski pole, ski lift, ski slope, ski resort, ski jump, ski gear, ski boot, skate park, skate ramp, "
-    "skateboarding ramp, surf shop, rest stop, draw bridge, saw horse, lap top, close up, up close, wash basin, wash room, "
-    "hang glider, swing set, tea set, chess set, train set, roll top, dress shirt, work out, work station, work shop, work bench"
+# Names written apart that are one word.
+_APART = _phrases(
+    "air plane, air port, back pack, back yard, base ball, basket ball, bath robe, bath room, bath tub, bed room, bed "
+    "spread, bird house, black board, book case, book shelf, brief case, butter fly, card board, chalk board, clip "
+    "board, counter top, court yard, cow boy, cross walk, cup board, cup cake, dish washer, door knob, door way, "
+    "dragon fly, draw bridge, drive way, ear ring, egg plant, eye glasses, farm house, fire fighter, fire fly, fire "
+    "place, flag pole, flash light, foot ball, grass land, hair cut, hall way, hand bag, hand rail, head band, head "
+    "board, head light, head phones, high way, hill side, jelly fish, key board, kite board, lady bug, lamp post, "
+    "lamp shade, lap top, life guard, light house, motor bike, motor cycle, neck lace, neck tie, news paper, night "
+    "stand, note book, over pass, paddle board, pan cake, para glider, para sail, pine apple, play ground, play pen, "
+    "play room, pony tail, race track, race way, rail road, rail way, rain bow, rain coat, rest room, roof top, rose "
+    "bush, row boat, run way, sail boat, sand castle, saw horse, scare crow, school house, side walk, skate board, "
+    "skate boarder, smart phone, snow ball, snow board, snow boarder, snow flake, snow man, spot light, star fish, "
+    "store front, suit case, sun flower, sun glasses, sun light, sun rise, sun set, super hero, super market, surf "
+    "board, sweat shirt, table cloth, table top, tail gate, tea cup, tea pot, tooth brush, tooth paste, tooth pick, "
+    "tree top, turn table, volley ball, wake board, walk way, wall paper, wash room, water fall, water melon, wet "
+    "suit, wheel barrow, wheel chair, white board, wild flower, wild life, wind mill, wind shield, wind surfer, work "
+    "bench, work shop, work station, wrist band"
 )
-# Names that are no kind of their last word: they never count for it, nor are they dropped with it.
+# Names that start with an adjective or a verb form, which the rules would leave out.
+_LEXICALISED = _phrases(
+    "hot dog, hot sauce, hot tub, hot chocolate, potted plant, stuffed animal, stuffed bear, stuffed toy, stuffed "
+    "doll, polar bear, grizzly bear, brown bear, black bear, red panda, living room, dining room, dining table, "
+    "dining area, waiting room, waiting area, living area, sitting room, sitting area, seating area, dressing room, "
+    "laundry room, changing room, changing table, swimming pool, wading pool, swimming suit, bathing suit, bathing "
+    "cap, parking lot, parking meter, parking garage, parking space, parking spot, parking area, parking sign, "
+    "parking structure, washing machine, sewing machine, vending machine, slot machine, copying machine, frying pan, "
+    "cutting board, chopping board, ironing board, diving board, baking sheet, baking pan, baking dish, baking tray, "
+    "baking powder, cooking pot, cooking oil, shopping cart, shopping bag, shopping mall, shopping center, shopping "
+    "centre, shopping basket, shopping trolley, sleeping bag, punching bag, rocking chair, rocking horse, folding "
+    "chair, folding table, walking stick, walking path, walking trail, hiking trail, hiking boot, hiking pole, "
+    "running shoe, running track, riding boot, riding lesson, jogging path, fishing boat, fishing rod, fishing pole, "
+    "fishing net, fishing line, fishing village, sailing boat, sailing ship, racing car, racing bike, racing track, "
+    "flying disc, boxing ring, boxing glove, boxing match, wrestling match, skating rink, skating ramp, skating park, "
+    "gaming system, gaming console, gaming controller, mixing bowl, mixing board, serving dish, serving tray, serving "
+    "spoon, serving plate, measuring cup, drinking fountain, drinking glass, drinking straw, watering can, watering "
+    "hole, chewing gum, wrapping paper, writing desk, reading glasses, french fry, french toast, french bread, french "
+    "door, american football, mashed potato, baked potato, baked good, baked bean, fried egg, fried chicken, fried "
+    "rice, fried potato, boiled egg, scrambled egg, grilled cheese, stained glass, stainless steel, barbed wire, "
+    "whipped cream, sour cream, ice cream, sweet potato, brussels sprout, hard drive, hard hat, high chair, high "
+    "heel, high school, high rise, double decker, flat screen, touch screen, remote control, remote controller, "
+    "mobile phone, mobile home, cellular phone, electric guitar, electric toothbrush, electrical outlet, electric "
+    "fan, electric shaver, solar panel, musical instrument, orange juice, orange tree, orange slice, orange peel, red "
+    "wine, white wine, green bean, green pepper, red pepper, green onion, red onion, black pepper, light bulb, light "
+    "pole, light post, light fixture, light switch, stop sign, stop light, cross country, short sleeve, long sleeve, "
+    "t shirt, tee shirt, e mail, x ray, make up, high top, martial art, martial artist, fine art, sad face, happy "
+    "face, smiley face, frowning face, smiling face, funny face, crescent moon, full moon, musical note, playing "
+    "card, playing field, shooting star, spinning wheel, steering wheel, training wheel, grand piano, grand prix, "
+    "still life, wild animal, front yard, front porch, back porch, front end, side table, top hat, tank top, middle "
+    "school, super bowl, social media, real estate, public transportation, open air, fast food, dry erase, native "
+    "american, national park, classical music, modern art, skate park, skate ramp, skateboarding ramp, surf shop, "
+    "rest stop, close up, hang glider, swing set, tea set, chess set, train set, roll top, dress shirt, landing gear, "
+    "landing strip, square meter, square foot"
+)
+PHRASES = _LEXICALISED | _APART
+# Names that are no kind of their last word (animals, toys and food called after others, things whose last word alone is
+# something else): they never count for it, nor are they dropped with it.
 FIXED_NAMES = _phrases(
-    "hot dog, corn dog, prairie dog, teddy bear, stuffed bear, gummy bear, stuffed animal, ice cream, sea horse, rocking "
-    "horse, saw horse, guinea pig, sea lion, french fry, paper airplane, paper plane, remote control, parking lot, "
-    "traffic jam, power plant, egg plant, pine apple, butter fly, fire fly, dragon fly, star fish, jelly fish, lady bug, "
-    "piggy bank, rail road tie, railroad tie, music box, stink bug, tank top, high top, still life, real estate, mouse "
-    "pad, ear ring, head stand, hand stand, back yard, front yard, double decker, high rise, high heel, flat screen, "
-    "drive in, walk in, polka dot, tv set, television set"
+    "hot dog, corn dog, prairie dog, teddy bear, stuffed bear, gummy bear, stuffed animal, sea horse, rocking horse, "
+    "saw horse, guinea pig, sea lion, ice cream, french fry, home plate, remote control, piggy bank, paper airplane, "
+    "paper plane, parking lot, traffic jam, power plant, railroad tie, baby shower, bridal shower, tank top, crop "
+    "top, high top, high heel, high rise, double decker, flat screen, still life, real estate, hand stand, head "
+    "stand, tv set, television set, square meter, square foot"
 )
 
 # --- What is no concept ----------------------------------------------------------------------------------------------
@@ -220,79 +235,57 @@ PLACES = _words(
 )
 # Amounts, kinds and collections.
 AMOUNTS = _words(
-    "group couple bunch pair lot lots set variety assortment collection number amount kind sort type style piece slice "
-    "series selection array bit load host dozen dozens hundreds thousands plenty mixture combination herd flock body row "
-    "line pile stack range majority handful mess"
+    "group couple bunch pair lot set variety assortment collection number amount kind sort type style piece slice "
+    "series selection array bit load host dozen plenty mixture combination herd flock body row line pile stack range "
+    "majority handful mess hundred thousand million"
 )
+# Measures; "meter" alone is a thing.
+MEASURES = _phrases("square meter, square foot, percent, degree, inch, mile, kilometer")
 # Times, seasons and holidays.
 TIMES = _words(
-    "time day night morning afternoon evening today tonight tomorrow yesterday year month week hour minute moment season "
-    "date weekend noon dusk dawn midnight century decade winter summer autumn christmas easter halloween thanksgiving "
-    "holiday monday tuesday wednesday thursday friday saturday sunday january february april june july august "
-    "september october november december"
+    "time day night morning afternoon evening today tonight tomorrow yesterday year month week hour minute moment "
+    "season date weekend noon dusk dawn midnight century decade winter summer autumn christmas easter halloween "
+    "thanksgiving holiday monday tuesday wednesday thursday friday saturday sunday january february april june july "
+    "august september october november december spring fall"
 )
 # What cannot be seen: ideas, relations, states and manners; and words for anything.
 UNSEEN = _words(
-    "fun love life use something anything thing things stuff item object one ones other others name title idea reason "
-    "example case fact help need purpose preparation attempt turn try start finish success advice beauty contact service "
-    "attention focus interest chance way manner concept size color colour shape length height width age form look sight "
-    "detail theme display sale experience process progress world concern question problem answer choice care action "
-    "activity act motion movement conversation rest break work rush past future present luck thanks access addition"
+    "fun love life use something anything thing stuff item object one other name title idea reason example fact help "
+    "need purpose preparation attempt turn try start finish success advice beauty contact service attention focus "
+    "interest chance way manner concept size color colour shape length height width age form look sight detail theme "
+    "display sale experience process progress world concern question problem answer choice care action activity act "
+    "motion movement conversation rest break work rush past future present luck thanks"
 )
-DROPPED = COLOURS | PICTURES | PLACES | AMOUNTS | TIMES | UNSEEN
+DROPPED = COLOURS | PICTURES | PLACES | AMOUNTS | MEASURES | TIMES | UNSEEN
 
 # --- Singular and plural ---------------------------------------------------------------------------------------------
 
+# Where lemminflect has another word, or none.
 IRREGULAR = {
     "people": "person",
-    "persons": "person",
+    "mens": "man",
+    "womens": "woman",
     "leaves": "leaf",
-    "loaves": "loaf",
-    "dice": "dice",
+    "oxen": "ox",
     "axes": "axe",
     "ski": "skis",
-    "glass": "glass",
     "graffiti": "graffiti",
-    "veggies": "veggie",
     "media": "media",
-    "christmas": "christmas",
     "gps": "gps",
-    "bass": "bass",
-    "tennis": "tennis",
-    "lens": "lens",
-    "calves": "calf",
-    "hooves": "hoof",
-    "shelves": "shelf",
-    "scarves": "scarf",
-    "buses": "bus",
-    "busses": "bus",
-    "gases": "gas",
-    "data": "data",
-    "species": "species",
-    "series": "series",
-    "cookies": "cookie",
-    "movies": "movie",
-    "ties": "tie",
-    "pies": "pie",
-    "zombies": "zombie",
+    "dice": "dice",
+    "veggies": "veggie",
     "selfies": "selfie",
     "hoodies": "hoodie",
-    "brownies": "brownie",
     "smoothies": "smoothie",
-    "birdies": "birdie",
-    "smileys": "smiley",
 }
-# Things that come as a pair and are named in the plural.
+# Things that come as a pair or a set and are named in the plural.
 PLURAL_ONLY = _words(
     "scissors glasses eyeglasses sunglasses spectacles goggles binoculars pants jeans shorts trousers leggings tights "
-    "pajamas overalls panties boxers briefs pliers tweezers tongs shears headphones earphones earbuds skis clothes "
-    "suspenders slacks capris khakis dungarees knickers clippers stairs"
+    "pajamas overalls panties pliers tweezers tongs shears headphones earphones skis clothes suspenders slacks capris "
+    "khakis dungarees knickers stairs woods fireworks headquarters barracks crossroads electronics olympics"
 )
-# Plurals that look like the singular.
-SAME_PLURAL = _words(
-    "sheep cattle deer moose bison salmon aircraft spacecraft hovercraft watercraft livestock offspring reindeer trout squid "
-    "shrimp fish swine elk headquarters barracks crossroads"
-)
+# Animals whose plural looks like the singular, and which captions tell of in the plural.
+SAME_PLURAL = _words("sheep cattle deer moose bison reindeer swine elk")
 # Glasses that are vessels, where "glasses" alone are worn.
 GLASSWARE = _words(
     "wine drinking beer champagne water shot cocktail martini juice pint milk whiskey whisky parfait tea"
@@ -300,23 +293,6 @@ GLASSWARE = _words(
 
 # --- Spelling variants -----------------------------------------------------------------------------------------------
 
-# Names written apart that are one word.
-_APART = _phrases(
-    "air plane, air port, back pack, back yard, bath robe, bath room, bath tub, bed room, bed spread, book case, book "
-    "shelf, brief case, butter fly, card board, chalk board, clip board, cow boy, cross walk, cup board, cup cake, dish "
-    "washer, door knob, door way, dragon fly, drive way, ear ring, egg plant, eye glasses, fire fighter, fire fly, fire "
-    "place, flag pole, foot ball, grass land, hand bag, hand rail, head band, head board, head light, head phones, high "
-    "way, hall way, jelly fish, key board, lady bug, lamp post, lamp shade, lap top, life guard, light house, motor bike, "
-    "motor cycle, neck lace, neck tie, news paper, night stand, note book, over pass, pan cake, pine apple, play ground, "
-    "pony tail, rail road, rail way, rain coat, rest room, rose bush, row boat, sail boat, sand castle, school house, side "
-    "walk, skate board, skate boarder, snow board, snow boarder, snow ball, snow man, spot light, star fish, store front, "
-    "suit case, sun flower, sun glasses, surf board, sweat shirt, table cloth, tea cup, tea pot, tooth brush, tooth paste, "
-    "tooth pick, walk way, wall paper, water fall, water melon, wet suit, wheel chair, wheel barrow, white board, black "
-    "board, wind mill, wind shield, work bench, work shop, work station, wrist band, base ball, basket ball, volley ball, "
-    "counter top, roof top, table top, tree top, hill side, court yard, farm house, green house, home plate, run way, para "
-    "glider, para sail, wind surfer, kite board, wake board, paddle board, scare crow, race track, race way, snow flake, "
-    "rain bow, sun set, sun rise, sun light"
-)
 # One word of a language in several spellings, or a clipped form that can mean nothing else; the name that is kept last.
 _SPELLINGS = {
     "closeup": "close-up",
@@ -368,6 +344,5 @@ _SPELLINGS = {
     "cheque": "check",
     "storey": "story",
     "draught": "draft",
-    "axe": "ax",
 }
 VARIANTS = {**{name: name.replace(" ", "") for name in _APART}, **_SPELLINGS}

@@ -11,7 +11,6 @@ import numpy as np
 import spacy
 from spacy.attrs import TAG
 from spacy.matcher import Matcher
-from spacy.tokens import Doc
 
 from regionclip.concepts import lexicon
 from regionclip.concepts.mentions import Mention
@@ -22,17 +21,16 @@ from regionclip.concepts.words import (
     ADVERB,
     AUXILIARY,
     BREAK,
-    CLASSES,
     COLOUR,
     COMPOUND_PARTICIPLE,
     CONJUNCTION,
     DETERMINER,
-    LINKED,
     MODAL,
     MODIFIER,
     NOUN,
     NOUN_OR_VERB,
     PARTICIPLE,
+    PARTICIPLE_OR_NOUN,
     PERSON,
     PLURAL,
     PLURAL_DETERMINER,
@@ -40,6 +38,7 @@ from regionclip.concepts.words import (
     PREPOSITION,
     PRONOUN,
     RARELY_NOUN,
+    RELATIVE,
     SINGULAR_DETERMINER,
     SUBJECT,
     TO,
@@ -56,21 +55,23 @@ PATTERNS = (
     [{"TAG": NOUN, "OP": "*"}, {"TAG": PERSON}],
     [{"TAG": NOUN, "OP": "*"}, {"TAG": PLURAL}],
 )
+ATTRIBUTE = {"TAG": ADJECTIVE, "OP": "?"}  # before each pattern where attributes are wanted
 
 _BASE = frozenset((NOUN_OR_VERB, VERB_OR_NOUN))
 _S_FORM = frozenset((PLURAL_OR_VERB, VERB_OR_PLURAL))
 _MAYBE_ADJECTIVE = frozenset((ADJECTIVE_OR_NOUN, COLOUR))
 _LINKING = frozenset((COMPOUND_PARTICIPLE, COLOUR))
-_MAYBE_NOUN = frozenset((NOUN, PERSON, PLURAL)) | _MAYBE_ADJECTIVE | _BASE | _S_FORM
+_MAYBE_NOUN = frozenset((NOUN, PERSON, PLURAL)) | _MAYBE_ADJECTIVE | _BASE | _S_FORM | {PARTICIPLE_OR_NOUN}
 _DETERMINER = frozenset((DETERMINER, SINGULAR_DETERMINER, PLURAL_DETERMINER))
 _OF_A_NOUN = _DETERMINER | {ADJECTIVE, MODIFIER}  # a noun follows
 _OBJECT = _DETERMINER | {PRONOUN, SUBJECT}  # what follows a verb and no noun
 _AFTER_A_VERB = _OBJECT | {PREPOSITION, ADVERB, PARTICIPLE, TO}
 _ANY = None
+_LINKED = "linked"  # outcome: an adjective that takes the compound before it along
 
 
 class Rule(NamedTuple):
-    """A word of the classes `word`, after a word of one of `after`, before one of `before`, is an `then`."""
+    """A word of one of the classes `word` after one of `after` and before one of `before` is of the class `then`."""
 
     word: frozenset[str]
     after: frozenset[str] | None
@@ -84,14 +85,18 @@ def _set(*classes: str) -> frozenset[str]:
 
 # The first rule that fits decides. NOUN as outcome stands for the kind of noun that the form is.
 RULES = (
-    # "to": infinitive where a verb may follow
-    Rule(_set(TO), _ANY, _BASE | {VERB, AUXILIARY}, MODAL),
+    # "to": "next to water", "to park", "to the park"
+    Rule(_set(TO), _set(MODIFIER, PREPOSITION, ADVERB), _set(NOUN_OR_VERB), PREPOSITION),
+    Rule(_set(TO), _ANY, _BASE | {RARELY_NOUN, VERB, AUXILIARY}, MODAL),
     Rule(_set(TO), _ANY, _ANY, PREPOSITION),
     # -ing: "the frosting on it", but "the smiling man", "a man smiling"
     Rule(_set(PARTICIPLE), _set(DETERMINER), _set(PREPOSITION, AUXILIARY, BREAK), NOUN),
     Rule(_set(PARTICIPLE), _ANY, _ANY, VERB),
+    Rule(_set(PARTICIPLE_OR_NOUN), _ANY, _OBJECT, VERB),
+    Rule(_set(PARTICIPLE_OR_NOUN), _set(AUXILIARY, PERSON, PLURAL), _ANY, VERB),
+    Rule(_set(PARTICIPLE_OR_NOUN), _ANY, _ANY, NOUN),
     # "a snow covered slope", "a lime green shirt", but "a slope covered in snow"
-    Rule(_LINKING, _set(NOUN), _MAYBE_NOUN | {ADJECTIVE, MODIFIER}, LINKED),
+    Rule(_LINKING, _set(NOUN), _MAYBE_NOUN | {ADJECTIVE, MODIFIER}, _LINKED),
     Rule(_set(COMPOUND_PARTICIPLE), _ANY, _ANY, VERB),
     # "an orange cat", "an orange", "a fire light"
     Rule(_set(ADJECTIVE_OR_NOUN), _set(NOUN), _ANY, NOUN),
@@ -102,28 +107,26 @@ RULES = (
     Rule(_set(RARELY_NOUN), _OF_A_NOUN | {PREPOSITION}, _ANY, NOUN),
     Rule(_set(RARELY_NOUN), _ANY, _ANY, VERB),
     # base forms: "to park", "people ski", "dogs chase a ball", "help the"
-    Rule(_BASE, _set(MODAL, SUBJECT), _ANY, VERB),
+    Rule(_BASE, _set(MODAL, SUBJECT, RELATIVE), _ANY, VERB),
     Rule(_BASE, _set(PLURAL_DETERMINER), _MAYBE_NOUN, NOUN),
     Rule(_BASE, _set(PLURAL_DETERMINER), _ANY, VERB),
     Rule(_BASE, _OF_A_NOUN, _ANY, NOUN),
     Rule(_BASE, _set(NOUN, BREAK, CONJUNCTION, ADVERB, AUXILIARY, VERB), _OBJECT, VERB),
     Rule(_set(NOUN_OR_VERB), _set(PLURAL, PERSON), _AFTER_A_VERB, VERB),
     Rule(_set(NOUN_OR_VERB), _ANY, _ANY, NOUN),
+    Rule(_set(VERB_OR_NOUN), _set(BREAK), _set(BREAK), NOUN),  # "a cup, drink, plate"
     Rule(_set(VERB_OR_NOUN), _set(PREPOSITION, NOUN, VERB, AUXILIARY), _ANY, NOUN),
     Rule(_set(VERB_OR_NOUN), _ANY, _ANY, VERB),
-    # -s forms: "he parks", "another rides", "a boy bats the ball", "and paints the wall", "a dog plays on it"
-    Rule(_S_FORM, _set(SUBJECT, SINGULAR_DETERMINER), _ANY, VERB),
+    # -s forms: "he parks", "another rides", "the parks", "a dog eyes the ball", "waves crash", "a dog plays on it"
+    Rule(_S_FORM, _set(SUBJECT, RELATIVE, SINGULAR_DETERMINER, PERSON), _ANY, VERB),
     Rule(_S_FORM, _OF_A_NOUN | {PREPOSITION, VERB, AUXILIARY}, _ANY, NOUN),
-    Rule(_S_FORM, _set(NOUN, PERSON, CONJUNCTION, ADVERB), _OBJECT, VERB),
-    Rule(_set(VERB_OR_PLURAL), _set(CONJUNCTION, BREAK), _MAYBE_NOUN | {AUXILIARY, BREAK}, NOUN),
+    Rule(_S_FORM, _set(NOUN, CONJUNCTION, ADVERB), _OBJECT, VERB),
+    Rule(_set(VERB_OR_PLURAL), _set(CONJUNCTION, BREAK), _BASE | {AUXILIARY}, NOUN),
     Rule(_set(VERB_OR_PLURAL), _ANY, _ANY, VERB),
-    Rule(_set(PLURAL_OR_VERB), _set(PERSON), _AFTER_A_VERB, VERB),
     Rule(_set(PLURAL_OR_VERB), _ANY, _ANY, NOUN),
 )
 _SETTLED_BY_RULES = frozenset().union(*(rule.word for rule in RULES))
 
-
-_FIXED = lexicon.PHRASES | lexicon.VARIANTS.keys()
 # "double-decker bus", "t - shirt", "snow - covered"; other hyphens between blanks are dashes
 _HYPHEN = re.compile(
     rf"(?<=[^\W\d_])(?:-| - (?=(?:up|{'|'.join(sorted(lexicon.COMPOUND_PARTICIPLES))})\b)|(?<=\bt) - )(?=[^\W\d_])"
@@ -142,11 +145,12 @@ class RulesParser:
     def __init__(self, naming: Naming | None = None, attributes: bool = False) -> None:
         nlp = spacy.blank("en")
         self._tokenizer = nlp.tokenizer
-        self._attributes = attributes
-        self._ids = {name: nlp.vocab.strings.add(name) for name in CLASSES}
+        patterns = [[ATTRIBUTE, *pattern] for pattern in PATTERNS] if attributes else list(PATTERNS)
+        self._tags = {name: nlp.vocab.strings.add(name) for name in (NOUN, PERSON, PLURAL, ADJECTIVE)}
+        self._no_tag = nlp.vocab.strings.add("other")
         self._matcher = Matcher(nlp.vocab)
-        self._matcher.add("noun phrase", list(PATTERNS), greedy="LONGEST")
-        self._mention = functools.lru_cache(maxsize=1 << 16)((naming or Naming()).mention)
+        self._matcher.add("noun phrase", patterns, greedy="LONGEST")
+        self._naming = naming or Naming()
 
     def mentions(self, captions: Iterable[str]) -> Iterator[list[Mention]]:
         """The noun phrases of each caption in order, repeated ones repeated."""
@@ -157,9 +161,15 @@ class RulesParser:
         doc = self._tokenizer(text)
         words = [token.text for token in doc]
         classes = settle(words)
-        doc.from_array(TAG, np.array([self._ids[name] for name in classes], dtype=np.uint64))
-        spans = sorted(self._matcher(doc), key=lambda match: match[1])
-        return [self._mention(tuple(words[start:end])) for _, start, end in spans]
+        tags = [self._tags.get(name, self._no_tag) for name in classes]
+        doc.from_array(TAG, np.array(tags, dtype=np.uint64))
+        spans = sorted((start, end) for _, start, end in self._matcher(doc))
+        return [self._mention(words[start:end], classes[start]) for start, end in spans]
+
+    def _mention(self, words: list[str], first: str) -> Mention:
+        if first == ADJECTIVE:
+            return self._naming.mention(words[1:], attribute=words[0])
+        return self._naming.mention(words)
 
 
 def settle(words: Sequence[str]) -> list[str]:
@@ -170,11 +180,12 @@ def settle(words: Sequence[str]) -> list[str]:
     for position in range(len(words)):
         name, following = raw[position], raw[position + 1]
         if name in _SETTLED_BY_RULES:
-            if name in _MAYBE_ADJECTIVE and following in (CONJUNCTION, VERB):
-                following = raw[position + 2]  # "an orange and black cat", "an orange painted chair"
+            if name in _MAYBE_ADJECTIVE:
+                following = _seen_by_adjective(following, raw[position + 2])
             name = _in_context(name, previous, following)
-        if name == LINKED:
+        if name == _LINKED:
             _unname_last(settled)
+            name = ADJECTIVE if raw[position] == COLOUR else VERB
         settled.append(name)
         if name != ADVERB or previous not in (SUBJECT, MODAL):  # "can only hope"
             previous = name
@@ -185,10 +196,16 @@ def _classes(words: Sequence[str]) -> list[str]:
     """The classes of the words by themselves, those of fixed phrases as nouns."""
     classes = [word_class(word) for word in words]
     for position in range(1, len(words)):
-        if f"{words[position - 1]} {singular(words[position])}" in _FIXED:
+        if f"{words[position - 1]} {singular(words[position])}" in lexicon.PHRASES:
             classes[position - 1] = NOUN
             classes[position] = NOUN if singular(words[position]) == words[position] else PLURAL
     return classes
+
+
+def _seen_by_adjective(following: str, second: str) -> str:
+    """What follows an adjective as far as its noun goes: "an orange and black cat", "an orange painted chair"."""
+    joined = following in (CONJUNCTION, BREAK) and (second == ADJECTIVE or second in _MAYBE_ADJECTIVE)
+    return second if joined or following == VERB else following
 
 
 def _unname_last(settled: list[str]) -> None:

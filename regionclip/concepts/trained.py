@@ -12,7 +12,7 @@ from pathlib import Path
 
 import spacy
 from spacy.language import Language
-from spacy.tokens import Doc, Token
+from spacy.tokens import Doc, Span, Token
 from spacy.util import load_config, minibatch
 
 from regionclip.concepts import lexicon
@@ -76,16 +76,15 @@ class TrainedParser:
             for token in chunk:
                 if token.pos_ in _NOUNS and _is_word(token) and (token.i == chunk.end - 1 or token.dep_ == "poss"):
                     start = _compound_start(doc, chunk.start, token)
-                    attribute = self._attribute(doc, chunk.start, start, token)
+                    attribute = self._attribute(doc[chunk.start : start])
                     yield self._naming.mention([word.lower_ for word in doc[start : token.i + 1]], attribute)
 
-    def _attribute(self, doc: Doc, first: int, start: int, head: Token) -> str:
-        if not self._attributes or start == first:
+    def _attribute(self, before: Span) -> str:
+        """The attribute among the words of a chunk before its compound: the adjective that stands last."""
+        if not self._attributes or not before:
             return ""
-        word = doc[start - 1]
-        governs = start <= word.head.i <= head.i
-        fits = word.dep_ == "amod" and governs and _is_word(word) and word.lower_ not in _NO_ATTRIBUTES
-        return word.lower_ if fits else ""
+        word = before[-1]
+        return word.lower_ if word.dep_ == "amod" and _is_word(word) and word.lower_ not in _NO_ATTRIBUTES else ""
 
 
 def missing_component(factories: Iterable[str]) -> str:
@@ -175,8 +174,7 @@ def _compound_start(doc: Doc, first: int, head: Token) -> int:
     start = int(head.i)
     while start > first and _is_word(doc[start - 1]):
         before, word = doc[start - 1], doc[start].lower_
-        of_head = before.dep_ == "compound" and start <= before.head.i <= head.i
-        if not of_head and f"{before.lower_} {singular_name([word])}" not in lexicon.PHRASES:
+        if before.dep_ != "compound" and f"{before.lower_} {singular_name([word])}" not in lexicon.PHRASES:
             break
         start -= 1
     return start

@@ -11,31 +11,17 @@ from regionclip.concepts import lexicon
 
 # Word classes. Nouns are of three: those after which a compound may go on, persons and plurals, after which none does.
 NOUN, PERSON, PLURAL = "noun", "person", "plural"
-ADJECTIVE, LINKED, MODIFIER, VERB, ADVERB = "adjective", "linked", "modifier", "verb", "adverb"
+ADJECTIVE, MODIFIER, VERB, ADVERB = "adjective", "modifier", "verb", "adverb"
 DETERMINER, SINGULAR_DETERMINER, PLURAL_DETERMINER = "determiner", "singular determiner", "plural determiner"
 PREPOSITION, CONJUNCTION = "preposition", "conjunction"
-SUBJECT, PRONOUN, AUXILIARY, MODAL, BREAK = "subject", "pronoun", "auxiliary", "modal", "break"
-CLASSES = (
-    *(
-        NOUN,
-        PERSON,
-        PLURAL,
-        ADJECTIVE,
-        LINKED,
-        MODIFIER,
-        VERB,
-        ADVERB,
-        DETERMINER,
-        SINGULAR_DETERMINER,
-        PLURAL_DETERMINER,
-    ),
-    *(PREPOSITION, CONJUNCTION, SUBJECT, PRONOUN, AUXILIARY, MODAL, BREAK),
-)
+SUBJECT, RELATIVE, PRONOUN = "subject", "relative", "pronoun"
+AUXILIARY, MODAL, BREAK = "auxiliary", "modal", "break"
 # Classes that the context settles; of two the likelier first, -s forms (plural or third person) apart.
 NOUN_OR_VERB, VERB_OR_NOUN = "noun or verb", "verb or noun"
 PLURAL_OR_VERB, VERB_OR_PLURAL = "plural or verb", "verb or plural"
 ADJECTIVE_OR_NOUN, COLOUR, RARELY_NOUN = "adjective or noun", "colour", "rarely noun"
-PARTICIPLE, COMPOUND_PARTICIPLE, TO = "participle", "compound participle", "to"
+PARTICIPLE, PARTICIPLE_OR_NOUN, COMPOUND_PARTICIPLE = "participle", "participle or noun", "compound participle"
+TO = "to"
 
 _WORD = re.compile(r"[^\W\d_]{2,}\.?")
 _UNKNOWN_ADJECTIVE = re.compile(r".+(less|ful|ous|ish|like|ed|est|able|ible)")
@@ -45,15 +31,16 @@ _ADJECTIVE_ENDING = re.compile(r".{2,}(al|ic|ous|ive|ary|ory|ant|ent|ese|less|fu
 def _listed() -> dict[str, str]:
     """Word -> class for the stated lists; of several the last one counts."""
     lists = (
-        (lexicon.ADVERBS, ADVERB),
         (lexicon.PREPOSITIONS, PREPOSITION),
         (lexicon.ADJECTIVES, ADJECTIVE),
         (lexicon.ADJECTIVES_TOO, ADJECTIVE_OR_NOUN),
         (lexicon.COLOURS, COLOUR),
         (lexicon.MODIFIERS, MODIFIER),
+        (lexicon.ADVERBS, ADVERB),
         (lexicon.PAST_FORMS, VERB),
         (lexicon.RARELY_NOUNS, RARELY_NOUN),
         (lexicon.COMPOUND_PARTICIPLES, COMPOUND_PARTICIPLE),
+        (lexicon.THINGS_ING_TOO, PARTICIPLE_OR_NOUN),
         (lexicon.PERSONS, PERSON),
         (lexicon.SAME_PLURAL | lexicon.PLURAL_ONLY, PLURAL),
         (lexicon.NOUNS | lexicon.THINGS_ING | lexicon.PLURAL_MODIFIERS, NOUN),
@@ -63,6 +50,7 @@ def _listed() -> dict[str, str]:
         (lexicon.CONJUNCTIONS, CONJUNCTION),
         (lexicon.PRONOUNS, PRONOUN),
         (lexicon.SUBJECTS, SUBJECT),
+        (lexicon.RELATIVES, RELATIVE),
         (lexicon.AUXILIARIES, AUXILIARY),
         (lexicon.MODALS, MODAL),
         (lexicon.BREAKS, BREAK),
@@ -89,7 +77,7 @@ def word_class(word: str) -> str:
 @functools.lru_cache(maxsize=1 << 18)
 def singular(word: str) -> str:
     """The singular of a lower-case noun; things named in the plural (scissors) keep it."""
-    if word in lexicon.PLURAL_ONLY or word in lexicon.SAME_PLURAL:
+    if word in lexicon.PLURAL_ONLY:
         return word
     if word in lexicon.IRREGULAR:
         return lexicon.IRREGULAR[word]
@@ -101,7 +89,7 @@ def singular(word: str) -> str:
 
 def _open_class(word: str) -> str:
     lemmas = getAllLemmas(word)
-    noun = NOUN if singular(word) == word else PLURAL
+    noun = NOUN if singular(word) == word or singular(word) in lexicon.PLURAL_ONLY else PLURAL  # "ski" is singular
     if not lemmas:
         return ADJECTIVE if _UNKNOWN_ADJECTIVE.fullmatch(word) else noun
     verb = lemmas.get("VERB", (word,))[0]

@@ -27,6 +27,10 @@ def test_concepts_are_found_under_the_names_of_the_pool() -> None:
     assert parser.concepts_of("sofas, scissors, a teddy bear and a sofa") == ["couch", "Scissors", "Teddy_Bears"]
 
 
+def test_a_name_without_a_word_is_found_nowhere() -> None:
+    assert ConceptParser(["_", "cat"]).concepts_of("a dog") == []
+
+
 def test_further_words_are_found_as_captions_write_them_and_in_the_singular() -> None:
     parser = ConceptParser(["couch"], {"couch": ["Settees", "love seats"], "chair": ["stool"]})
     assert parser.concepts_of("a settee and a stool") == ["couch"]
