@@ -10,6 +10,7 @@ from typing import Literal
 
 import stages
 from regionclip.concepts.parsing import ParsingConfig
+from regionclip.image_sources.listing import Format
 from regionclip.scenes.dataset import ScenesConfig
 from regionclip.training.pretrain import LossWeights, PretrainConfig
 from regionclip.training.proposer import ProposerTrainingConfig
@@ -29,15 +30,22 @@ from stages.train_teacher import TeacherConfig
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """One split of a COCO-layout folder; names are relative to its root.
+    """One split of a data folder; names are relative to its root.
 
     split: take only the images whose record has this value under 'split'; None takes all that the files list.
+    format: of the images, as `stages.read_images` tells forms apart; captions of tars and parquet files then get the
+    ids of the images in the same files. image_column, uri_column, id_column, caption_column: columns of parquet files.
     """
 
     images: str = "images"
     instances: str = "annotations/instances.json"
     captions: str = "annotations/captions.json"
     split: str | None = None
+    format: Format = "auto"
+    image_column: str | None = None
+    uri_column: str | None = None
+    id_column: str | None = None
+    caption_column: str = "caption"
 
 
 @dataclass(frozen=True)

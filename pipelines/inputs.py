@@ -40,14 +40,31 @@ def read_sources(config: PipelineConfig, run: Runner) -> None:
 
 def images(config: PipelineConfig, run: Runner, split: SplitConfig) -> Artifact:
     """The images of a split."""
-    source = read_images.ImagesConfig(config.data.root, split.images, split.instances, split.split)
+    source = read_images.ImagesConfig(
+        config.data.root,
+        split.images,
+        split.instances,
+        split.split,
+        format=split.format,
+        image_column=split.image_column,
+        uri_column=split.uri_column,
+        id_column=split.id_column,
+    )
     return run(read_images.STAGE, source, dataset=_dataset(config.data, run))
 
 
 def captions(config: PipelineConfig, run: Runner) -> Artifact:
     """The captions of the train split."""
     train = config.data.train
-    source = read_captions.CaptionsConfig(config.data.root, (train.captions,), train.split)
+    packed = train.format in ("webdataset", "parquet")
+    source = read_captions.CaptionsConfig(
+        config.data.root,
+        (train.captions,),
+        train.split,
+        column=train.caption_column,
+        number_images=packed and train.id_column is None,
+        image_id_column=train.id_column if packed else None,
+    )
     return run(read_captions.STAGE, source, dataset=_dataset(config.data, run))
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+MAX_PIXELS = 64_000_000
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -28,6 +30,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
+_PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # one of these stands where a PNG states it
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
 
@@ -52,20 +56,45 @@ class ResizeConfig:
             )
 
 
-def read_image(source: str | Path | bytes, max_pixels: int = 64_000_000) -> Image.Image:
+def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode one image file, or its bytes, to an upright RGB image (first frame; alpha dropped; 16 bits to 8).
 
     Raises ValueError with the reason for a missing, corrupt, truncated or unsupported file, and, before any pixel
     is decoded, for one of more than `max_pixels` pixels.
     """
+    with _opened(source, max_pixels) as image:
+        image.load()  # TIFF turns itself upright here, and then states no orientation
+        return _rgb(_upright(image))
+
+
+def image_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """The (width, height) of what `read_image` makes of these bytes, from the header; the same errors, save damage.
+
+    The pixels of a PNG are decoded where they may come before its orientation.
+    """
+    with _opened(data, max_pixels) as image:
+        if image.format == "TIFF" or (image.format == "PNG" and not any(mark in data for mark in _PNG_ORIENTATION)):
+            return image.size
+        width, height = image.size
+        return (height, width) if image.getexif().get(_EXIF_ORIENTATION, 1) in _SIDEWAYS else (width, height)
+
+
+@contextmanager
+def _opened(source: str | Path | bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """An image of which the header is read; errors of the block are told as those of this image."""
     name = f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             width, height = image.size
             if width * height <= max_pixels:
-                return _rgb(_upright(image))
+                if image.mode == "F":
+                    raise ValueError("floating-point pixels have no fixed range; save it with 8 bits a channel")
+                yield image
+                return
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{name}: too large to decode: {error}") from error
+    except UnidentifiedImageError as error:  # whose message has an address in memory
+        raise ValueError(f"{name}: cannot be read as an image: no known format begins like this") from error
     except _DECODE_ERRORS as error:
         raise ValueError(f"{name}: cannot be read as an image: {error or type(error).__name__}") from error
     raise ValueError(
@@ -79,8 +108,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range; save it with 8 bits a channel")
     if image.mode == "I" or image.mode.startswith("I;16"):
         sixteen_bits = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         image = Image.fromarray((sixteen_bits >> 8).astype(np.uint8))

@@ -5,7 +5,7 @@ Boxes are float32 [x1, y1, x2, y2] in pixels of the original image, with x2 = x1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -30,6 +30,15 @@ _PROPOSALS = (
 
 IMAGES = pa.schema(
     [_IMAGE_ID, _field("file_name", pa.string(), "path below the folder that the manifest calls 'images'"), *_SIZE]
+)
+
+PACKED_IMAGES = pa.schema(
+    [
+        *IMAGES,
+        _field("uri", pa.string(), "where its source says that it is, below that folder", nullable=True),
+        _field("sha256", pa.string(), "of the encoded bytes; hexadecimal", nullable=True),
+        _field("key", pa.string(), "what its source calls it", nullable=True),
+    ]
 )
 
 CAPTIONS = pa.schema(
@@ -107,12 +116,51 @@ DROPPED = pa.schema(
 
 PROPOSALS = pa.schema(_PROPOSALS)
 
+_CONCEPT_IDS = "rows of the pool (concepts.json), the likeliest first, per region"
+_POOL = "over the whole pool"
+_EVIDENCE = "null where labels come without a teacher"
 REGION_LABELS = pa.schema(
     [
         *_PROPOSALS,
-        _field("concept_ids", pa.list_(pa.list_(pa.int32())), "rows of the pool, the likeliest first, per region"),
-        _field("log_probabilities", pa.list_(pa.list_(pa.float32())), "of those rows, over the whole pool; unit: nat"),
+        _field("concept_ids", pa.list_(pa.list_(pa.int32())), _CONCEPT_IDS),
+        _field(
+            "log_probabilities",
+            pa.list_(pa.list_(pa.float32())),
+            "of those concepts, over the candidates of the image, which is what a student learns; unit: nat",
+        ),
         _field("keep", pa.list_(pa.bool_()), "whether the region is confident enough to train on"),
+        _field(
+            "pool_log_probabilities",
+            pa.list_(pa.list_(pa.float32())),
+            f"of those concepts, {_POOL}; NaN where it was not kept; unit: nat; {_EVIDENCE}",
+            nullable=True,
+        ),
+        _field(
+            "log_normalizer",
+            pa.list_(pa.float64()),
+            f"log of the sum of exp(cosine / temperature) {_POOL}; unit: nat; {_EVIDENCE}",
+            nullable=True,
+        ),
+        _field(
+            "kept_mass",
+            pa.list_(pa.float32()),
+            f"probability {_POOL} of those concepts together; unit: none, 0 to 1; {_EVIDENCE}",
+            nullable=True,
+        ),
+        _field("entropy", pa.list_(pa.float32()), f"{_POOL}; unit: nat; {_EVIDENCE}", nullable=True),
+        _field(
+            "margin",
+            pa.list_(pa.float32()),
+            f"probability {_POOL} of the first concept less that of the likeliest other; NaN where it was not kept; "
+            f"unit: none, -1 to 1; {_EVIDENCE}",
+            nullable=True,
+        ),
+        _field(
+            "source",
+            pa.list_(pa.string()),
+            "who set label and keep: 'teacher', or 'sha256:...' of the file of corrections; null where not known",
+            nullable=True,
+        ),
     ]
 )
 
@@ -137,6 +185,11 @@ def regions(width: int) -> pa.Schema:
     """Columns of a regions table whose features have `width` numbers each."""
     features = pa.list_(pa.list_(pa.float16(), width))
     return pa.schema([*_PROPOSALS, _field("features", features, "region feature of each proposal, by the teacher")])
+
+
+def region_labels(about: Mapping[str, str]) -> pa.Schema:
+    """`REGION_LABELS` with what the labels were made of as metadata of the file."""
+    return REGION_LABELS.with_metadata(dict(about))
 
 
 def rejected_table(rejected: Sequence[tuple[str, str]]) -> pa.Table:

@@ -28,7 +28,7 @@ from regionclip.region_encoder import RegionEncoder
 from regionclip.schemas import rejected_table
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import REJECTED, process_parts, read_table
-from stages.rows import RowReader, RowRef, images_folder, row_refs
+from stages.rows import RowReader, RowRef, image_records, images_folder, row_refs
 from stages.storage import Folder
 
 DETECTOR = "detector"
@@ -243,7 +243,7 @@ def _items(images: Artifact, truth: Mapping[int, TrueBoxes], proposals: Artifact
     if proposals is not None:
         found, table = row_refs(proposals, "proposals", ["image_id"])
         refs = dict(zip(table["image_id"].to_pylist(), found, strict=True))
-    records = [ImageRecord(**row) for row in read_table(images, "images").to_pylist()]
+    records = image_records(images)
     nothing = TrueBoxes(np.empty((0, 4), np.float32), (), ())
     unlisted = sorted(set(truth) - {record.image_id for record in records})
     if unlisted:

@@ -29,7 +29,7 @@ from regionclip.proposals.unseen import GridProposer, RandomProposer
 from regionclip.schemas import BOX, PROPOSALS, rejected_table
 from stages.contract import WORK, Artifact, Context, Result, Stage
 from stages.parts import REJECTED, process_parts, read_table, write_table
-from stages.rows import count_in_lists, images_folder
+from stages.rows import count_in_lists, image_records, images_folder
 from stages.storage import Folder
 
 Method = Literal["rpn", "ground_truth", "grid", "random", "precomputed"]
@@ -188,7 +188,7 @@ def propose_regions(
     precomputed boxes some are none counts once among the rejected, and keeps the others.
     """
     _check_inputs(config, {"rpn": proposer, "ground_truth": boxes})
-    records = [ImageRecord(**row) for row in read_table(images, "images").to_pylist()]
+    records = image_records(images)
     given = Given(
         None if proposer is None else proposer.folder,
         None if boxes is None else boxes.folder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow as pa
 from regionclip.captions.files import CaptionFile, Format, check_options, find_files
 from regionclip.captions.reading import NOT_DOWNLOADED, caption_pieces
 from regionclip.captions.rows import ReadingConfig
+from regionclip.image_sources.places import first_image_id
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import process_parts
 
@@ -24,6 +25,8 @@ class CaptionsConfig:
     split: only captions of images in this split, which a COCO file must then state.
     format: 'auto' goes by the suffix. column: holds the captions of a form with columns.
     id_column: its values may not repeat within a file; None checks the annotation ids of COCO files alone.
+    number_images: give captions of tars and parquet files the image ids that read_images counts out for the images in
+    the same files, which must be named in the same order. image_id_column: gives them from a parquet column instead.
     max_words: a longer caption is rejected.
     max_rejected_fraction: how many rows, of all, may be left out.
     """
@@ -34,12 +37,18 @@ class CaptionsConfig:
     format: Format = "auto"
     column: str = "caption"
     id_column: str | None = None
+    number_images: bool = False
+    image_id_column: str | None = None
     max_words: int = 1000
     max_rejected_fraction: float = 0.01
 
     def __post_init__(self) -> None:
         if self.max_words < 1:
             raise ValueError(f"max_words is {self.max_words}; it must be 1 or more")
+        if self.number_images and self.image_id_column is not None:
+            raise ValueError(
+                f"number_images is set and image_id_column is '{self.image_id_column}'; image ids come from one of them"
+            )
 
 
 class CaptionReader:
@@ -81,6 +90,10 @@ def read_captions(context: Context, config: CaptionsConfig, dataset: Artifact | 
 def identity(config: CaptionsConfig) -> Mapping[str, Any]:
     """The content of the files and how they are read; names where they belong to a data set artifact."""
     reading = asdict(_reading(config))
+    if config.image_id_column is None:
+        del reading["image_id_column"]
+    if config.number_images:
+        reading["number_images"] = True
     if config.root is None:
         return {"files": config.files, "format": config.format, **reading}
     files = _files(config, config.root or None)
@@ -90,11 +103,18 @@ def identity(config: CaptionsConfig) -> Mapping[str, Any]:
 def _files(config: CaptionsConfig, root: str | None) -> list[CaptionFile]:
     files = find_files(config.files, root, config.format)
     check_options(files, config.split, config.id_column)
-    return files
+    numbered = ("webdataset", "parquet") if config.number_images else ("parquet",)
+    other = next((file for file in files if file.form not in numbered), None)
+    if other is not None and (config.number_images or config.image_id_column is not None):
+        option = "number_images: false" if config.number_images else "image_id_column: null"
+        raise ValueError(f"{other.uri}: a {other.form} file gives captions no image ids in this way; set {option}")
+    if not config.number_images:
+        return files
+    return [replace(file, first_image_id=first_image_id(number)) for number, file in enumerate(files)]
 
 
 def _reading(config: CaptionsConfig) -> ReadingConfig:
-    return ReadingConfig(config.split, config.column, config.id_column, config.max_words)
+    return ReadingConfig(config.split, config.column, config.id_column, config.max_words, config.image_id_column)
 
 
 STAGE = Stage(

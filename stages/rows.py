@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from regionclip import schemas
+from regionclip.image_sources.places import TableRow, TarMember, parse_place
 from stages.contract import Artifact
 from stages.parts import iter_tables, read_table, table_files
 from stages.storage import Folder
 
 if TYPE_CHECKING:
+    from regionclip.loading import ImageRecord
     from regionclip.training.images import ImageFiles
 
 OWN_STORE = "store:"
@@ -105,12 +110,73 @@ def image_files(images: Artifact, image_ids: NDArray[np.int64]) -> ImageFiles:
     return ImageFiles([names[image_id] for image_id in image_ids.tolist()], images_folder(images).read)
 
 
-def images_folder(images: Artifact) -> Folder:
+def image_records(images: Artifact) -> list[ImageRecord]:
+    """The listed images, in order."""
+    from regionclip.loading import ImageRecord
+
+    return [ImageRecord(**row) for row in read_table(images, "images", schemas.IMAGES.names).to_pylist()]
+
+
+def images_folder(images: Artifact) -> ImageFolder:
     """The folder of the image files, which an images artifact only points to; `store:` names one of its own store."""
     where: str = images.manifest["external"]["images"]
     if where.startswith(OWN_STORE):
-        return images.folder.parent.parent.child(where.removeprefix(OWN_STORE))
-    return Folder(where)
+        return ImageFolder(images.folder.parent.parent.child(where.removeprefix(OWN_STORE)).uri)
+    return ImageFolder(where)
+
+
+class ImageFolder(Folder):
+    """A folder in which images that are parts of files (`parse_place`) are read like files of their own."""
+
+    def read(self, name: str) -> bytes:
+        """The bytes of an image; of a row's, the last two row groups that were read are kept in memory."""
+        place = parse_place(name)
+        if isinstance(place, TarMember):
+            return self._range(place)
+        if isinstance(place, TableRow):
+            with _ROW_GROUP_LOCK:  # so that threads wait for a row group instead of reading it twice
+                rows = _row_group(self, place.file, place.column, place.group)
+            value = rows[place.row].as_py() if place.row < len(rows) else None
+            image = value.get("bytes") if isinstance(value, dict) else value
+            if not isinstance(image, bytes):
+                raise ValueError(f"{place}: no image there; the file has changed since its images were listed")
+            return image
+        return super().read(name)
+
+    def _range(self, member: TarMember) -> bytes:
+        target = self.path(member.file)
+        try:
+            if self.is_local:
+                with open(target, "rb") as file:
+                    file.seek(member.offset)
+                    data = file.read(member.size)
+            else:
+                data = self._remote().cat_file(target, start=member.offset, end=member.offset + member.size)
+        except FileNotFoundError as error:
+            raise ValueError(f"{target} does not exist") from error
+        except OSError as error:
+            raise ValueError(f"{target} cannot be read ({error})") from error
+        if len(data) < member.size:
+            raise ValueError(f"{member}: the file ends before it; it has changed since its images were listed")
+        return data
+
+
+_ROW_GROUP_LOCK = threading.Lock()
+
+
+@functools.lru_cache(maxsize=2)
+def _row_group(folder: Folder, file: str, column: str, group: int) -> pa.ChunkedArray:
+    try:
+        with _parquet(folder, file) as parquet:
+            if group < parquet.num_row_groups:
+                columns = parquet.read_row_group(group, columns=[column])
+                if columns.num_columns == 1:
+                    return columns.column(0)
+    except pa.ArrowException as error:
+        raise ValueError(f"{folder.path(file)} cannot be read as parquet ({error})") from error
+    raise ValueError(
+        f"{file}: no row group {group} with a column '{column}'; it has changed since its images were listed"
+    )
 
 
 def count_in_lists(folder: Folder, table: str, column: str) -> int:

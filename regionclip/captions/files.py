@@ -40,11 +40,15 @@ _BUFFER = 1 << 14  # bytes decompressed at a time; what is after the last whole 
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """A file of captions: its path or URI, its form (`auto` and `img2dataset` resolved), and how it is compressed."""
+    """A file of captions: its path or URI, its form (`auto` and `img2dataset` resolved), and how it is compressed.
+
+    first_image_id: the id of image 0 where the images that the file holds too are numbered.
+    """
 
     uri: str
     form: str
     compression: str = ""
+    first_image_id: int | None = None
 
     @property
     def name(self) -> str:
@@ -55,7 +59,7 @@ class CaptionFile:
         """The sha256 (hex) of its bytes as they are stored; read again only when the file has changed."""
         if "://" not in self.uri:
             return file_sha256(Path(self.uri))
-        files, path = _file_system(self.uri)
+        files, path = file_system(self.uri)
         return _remote_sha256(self.uri, files.ukey(path))
 
     @contextmanager
@@ -114,7 +118,7 @@ def _inside(root: str, name: str) -> str:
 
 
 def _find(where: str, form: str) -> list[CaptionFile]:
-    files, path = _file_system(where)
+    files, path = file_system(where)
     if files.isfile(path):
         return [_captions_file(_uri(files, path), form)]
     if files.isdir(path):
@@ -170,7 +174,8 @@ def _kind(uri: str) -> tuple[str, str]:
     return _SUFFIXES.get(PurePosixPath(name).suffix, ""), compression
 
 
-def _file_system(where: str) -> tuple[Any, str]:
+def file_system(where: str) -> tuple[Any, str]:
+    """The fsspec file system of a path or URI, and its path there; ValueError when there is no driver for it."""
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
@@ -195,7 +200,7 @@ def _remote_sha256(uri: str, state: str) -> str:
 
 
 def _source(uri: str) -> _Source:
-    files, path = _file_system(uri)
+    files, path = file_system(uri)
     with _reading(uri):
         return _Source(uri, files.open(path, "rb"))
 

@@ -102,7 +102,7 @@ def parse_object(data: bytes) -> dict[str, object] | str:
 
 def missing_column(names: Sequence[str], config: ReadingConfig) -> str:
     """Why a record with these columns has no caption or id, or ''."""
-    for name in (config.column, config.id_column):
+    for name in (config.column, config.id_column, config.image_id_column):
         if name is not None and name not in names:
             shown = ", ".join(name[:_CHARACTERS_SHOWN] for name in names[:_NAMES_SHOWN]) + (
                 ", ..." if len(names) > _NAMES_SHOWN else ""

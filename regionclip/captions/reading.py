@@ -48,7 +48,7 @@ def read_captions(file: CaptionFile, config: ReadingConfig) -> Iterator[Caption 
         elif isinstance(row, NotDownloaded):
             yield row
         else:
-            caption = _checked(row, config, seen)
+            caption = _checked(row, _image_id(row, file), config, seen)
             yield caption if isinstance(caption, Caption) else Rejected(f"{file.name}{row.place}", caption)
 
 
@@ -86,12 +86,16 @@ def _rows_before_damage(file: CaptionFile, config: ReadingConfig) -> Iterator[Ro
                 place = row.place
             yield row
     except DAMAGE as error:
-        message = error.args[0] if error.args else error
-        told = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
-        where = "after this row" if place else "before its first row"
-        yield Rejected(
-            place, f"the file is damaged {where} ({told.strip().partition(chr(10))[0] or type(error).__name__})"
-        )
+        yield damaged(place, error)
+
+
+def damaged(place: str, error: Exception) -> Rejected:
+    """What is said where the reading of a file ends with one of `DAMAGE`; `place` is of the last row, or ''."""
+    message = error.args[0] if error.args else error
+    told = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
+    where = "after this row" if place else "before its first row"
+    reason = told.strip().partition("\n")[0] or type(error).__name__
+    return Rejected(place, f"the file is damaged {where} ({reason})")
 
 
 def _rows(file: CaptionFile, config: ReadingConfig) -> Iterator[Row | Rejected | NotDownloaded]:
@@ -102,7 +106,13 @@ def _rows(file: CaptionFile, config: ReadingConfig) -> Iterator[Row | Rejected |
         yield from _READERS[file.form](stream, config)
 
 
-def _checked(row: Row, config: ReadingConfig, seen: IdSet) -> Caption | str:
+def _image_id(row: Row, file: CaptionFile) -> int | None:
+    if file.first_image_id is None or row.number is None:
+        return row.image_id
+    return file.first_image_id + row.number
+
+
+def _checked(row: Row, image_id: int | None, config: ReadingConfig, seen: IdSet) -> Caption | str:
     """The row's caption, or why it is left out."""
     text = row.caption
     try:
@@ -124,9 +134,11 @@ def _checked(row: Row, config: ReadingConfig, seen: IdSet) -> Caption | str:
             return f"{num_words:,} words, more than max_words={config.max_words}"
         if len(text) > _CHARACTERS_PER_WORD * config.max_words:
             return f"{len(text):,} characters, more than {_CHARACTERS_PER_WORD} a word for max_words={config.max_words}"
+    if image_id is not None and not (isinstance(image_id, int) and 0 <= image_id < 2**63):
+        return f"the image id {_shown(image_id)} is no whole number of 63 bits"
     if row.identity is None:
-        return "no id" if config.id_column is not None else Caption(row.image_id, text)
-    return Caption(row.image_id, text) if seen.add(row.identity) else f"the id {_shown(row.identity)} stands twice"
+        return "no id" if config.id_column is not None else Caption(image_id, text)
+    return Caption(image_id, text) if seen.add(row.identity) else f"the id {_shown(row.identity)} stands twice"
 
 
 def _shown(identity: Any) -> str:

@@ -11,12 +11,14 @@ class Row(NamedTuple):
     """One caption as the file has it, not checked yet; bytes are still to be decoded.
 
     place: where it stands, as said after the file's name (`:12`, `: row 12`). identity: a value no other row may have.
+    number: of the image in a file that may hold images too, from 0.
     """
 
     place: str
     caption: object
     image_id: int | None = None
     identity: object = None
+    number: int | None = None
 
 
 class Rejected(NamedTuple):
@@ -40,6 +42,7 @@ class ReadingConfig:
     column: str = "caption"
     id_column: str | None = None
     max_words: int = 1000
+    image_id_column: str | None = None
 
 
 class IdSet:

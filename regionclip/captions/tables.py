@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,22 +28,30 @@ def read_parquet(file: io.BufferedIOBase, config: ReadingConfig) -> Iterator[Row
         if reason:
             yield from (Rejected(f": row {row}", reason) for row in range(1, table.metadata.num_rows + 1))
             return
-        status = _STATUS if set(names) >= _DOWNLOADER else None
-        wanted = [name for name in (config.column, config.id_column, status) if name is not None]
-        row = 0
+        status = status_column(names)
+        wanted = [name for name in (config.column, config.id_column, config.image_id_column, status) if name]
+        row, number = 0, -1
         for batch in table.iter_batches(batch_size=_BATCH, columns=wanted, use_threads=False):
-            captions = _values(batch[config.column])
-            identities = captions if config.id_column is None else _values(batch[config.id_column])
-            states = [b"success"] * len(captions) if status is None else _values(batch[status])
-            for caption, identity, state in zip(captions, identities, states, strict=True):
+            captions = column_values(batch[config.column])
+            nothing = [None] * len(captions)
+            identities = nothing if config.id_column is None else column_values(batch[config.id_column])
+            image_ids = nothing if config.image_id_column is None else column_values(batch[config.image_id_column])
+            states = [b"success"] * len(captions) if status is None else column_values(batch[status])
+            for caption, identity, image_id, state in zip(captions, identities, image_ids, states, strict=True):
                 row += 1
                 if state != b"success":
                     yield NotDownloaded(1)
-                else:
-                    yield Row(f": row {row}", caption, identity=None if config.id_column is None else identity)
+                    continue
+                number += 1
+                yield Row(f": row {row}", caption, image_id, identity, number)
 
 
-def _values(column: pa.Array) -> list[Any]:
+def status_column(names: Sequence[str]) -> str | None:
+    """The column that says of each row whether its image was downloaded, in a file of img2dataset."""
+    return _STATUS if set(names) >= _DOWNLOADER else None
+
+
+def column_values(column: pa.Array) -> list[Any]:
     """The values of a column, text as its bytes, which need not be UTF-8."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

@@ -1,4 +1,4 @@
-"""Webdataset tars: samples are runs of members with one key, whose captions are text or JSON members."""
+"""Webdataset tars: samples are runs of members with one key; their captions are text or JSON members."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from tarfile import EOFHeaderError  # type: ignore[attr-defined]
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 
 from regionclip.captions.lines import missing_column, parse_object
 from regionclip.captions.rows import ReadingConfig, Rejected, Row
@@ -17,12 +17,31 @@ _TEXTS = ("txt", "json")
 _HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
-def read_webdataset(file: io.BufferedIOBase, config: ReadingConfig) -> Iterator[Row | Rejected]:
-    """The caption of each sample: `config.column` of its .json, else its .txt. Nothing is extracted.
+class NoEnd(tarfile.ReadError):
+    """An archive that breaks off between two members, so that those before are whole."""
+
+
+class Member(NamedTuple):
+    """A plain file of an archive, to be read before the next one is asked for.
+
+    sample: the number, from 0, of the run of members with this key. offset: where its bytes begin in the archive.
+    """
+
+    sample: int
+    key: str
+    extension: str
+    name: str
+    offset: int
+    size: int
+    file: IO[bytes]
+
+
+def read_members(file: io.BufferedIOBase) -> Iterator[Member | Rejected]:
+    """The members of an archive in order. Nothing is extracted.
 
     Raises tarfile.ReadError for a damaged archive, one without its end included.
     """
-    sample = _Sample("")
+    sample, last = -1, None
     tar: Any
     with tarfile.open(fileobj=file, mode="r|", tarinfo=_Header) as tar:
         while (member := tar.next()) is not None:
@@ -34,13 +53,30 @@ def read_webdataset(file: io.BufferedIOBase, config: ReadingConfig) -> Iterator[
                 yield Rejected(f": {member.name}", reason)
                 continue
             key, extension = _key(member.name)
-            if key != sample.key:
-                yield from sample.rows(config)
-                sample = _Sample(key)
-            sample.add(extension, member.size, tar.extractfile(member))
-        yield from sample.rows(config)
+            if key != last:
+                sample, last = sample + 1, key
+            content = tar.extractfile(member)
+            yield Member(sample, key, extension, member.name, member.offset_data, member.size, content)
         if not isinstance(tar.end, EOFHeaderError):
-            raise tarfile.ReadError(f"the archive has no end: {tar.end}")
+            raise NoEnd(f"the archive has no end: {tar.end}")
+
+
+def read_webdataset(file: io.BufferedIOBase, config: ReadingConfig) -> Iterator[Row | Rejected]:
+    """The caption of each sample: `config.column` of its .json, else its .txt; errors of `read_members`."""
+    sample: _Sample | None = None
+    try:
+        for member in read_members(file):
+            if isinstance(member, Rejected):
+                yield member
+                continue
+            if sample is None or member.sample != sample.number:
+                yield from () if sample is None else sample.rows(config)
+                sample = _Sample(member.key, member.sample)
+            sample.add(member.extension, member.size, member.file)
+    except NoEnd:
+        yield from () if sample is None else sample.rows(config)
+        raise
+    yield from () if sample is None else sample.rows(config)
 
 
 @dataclass
@@ -48,6 +84,7 @@ class _Sample:
     """The members of one key so far, by extension; contents of text and JSON ones only."""
 
     key: str
+    number: int
     members: dict[str, bytes] = field(default_factory=dict)
     reason: str = ""
 
@@ -62,17 +99,16 @@ class _Sample:
         self.members[extension] = content
 
     def rows(self, config: ReadingConfig) -> Iterator[Row | Rejected]:
-        """Its caption or why it has none; nothing when no member has come."""
-        if not self.members:
-            return
+        """Its caption or why it has none."""
         place, record = f": {self.key}", self._record()
         reason = record if isinstance(record, str) else missing_column(list(record), config)
         if self.reason:
             yield Rejected(place, self.reason)
         elif isinstance(record, dict) and not reason:
-            yield Row(place, record[config.column], identity=config.id_column and record[config.id_column])
+            identity = config.id_column and record[config.id_column]
+            yield Row(place, record[config.column], identity=identity, number=self.number)
         elif "txt" in self.members and config.id_column is None:
-            yield Row(place, self.members["txt"])
+            yield Row(place, self.members["txt"], number=self.number)
         else:
             yield Rejected(place, reason)
 
@@ -87,7 +123,7 @@ class _Sample:
 def _unfit(member: tarfile.TarInfo) -> str:
     if member.name.startswith("/") or ".." in member.name.split("/"):
         return "a name that leaves the archive's folder"
-    return "" if member.isfile() else "not a plain file"
+    return "" if member.isfile() and not member.issparse() else "not a plain file"
 
 
 def _key(name: str) -> tuple[str, str]:

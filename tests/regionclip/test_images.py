@@ -17,6 +17,7 @@ from regionclip.images import (
     CLIP_MEAN,
     CLIP_STD,
     ResizeConfig,
+    image_size,
     image_tensor,
     normalize,
     pad_batch,
@@ -77,9 +78,8 @@ def test_sixteen_bit_grey_keeps_its_high_byte() -> None:
     assert (read[..., 0] == read[..., 2]).all()
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_is_undone(orientation: int) -> None:
-    upright = np.asarray(noise())
+def stored_as(orientation: int, upright: np.ndarray) -> Image.Image:
+    """The pixels that a file with this orientation holds."""
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -89,10 +89,111 @@ def test_every_exif_orientation_is_undone(orientation: int) -> None:
         6: np.rot90(upright, 1),
         7: np.rot90(upright.swapaxes(0, 1), 2),
         8: np.rot90(upright, -1),
-    }[orientation]
+    }
+    return Image.fromarray(stored[orientation].copy())
+
+
+def oriented(orientation: int, upright: np.ndarray, form: str) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert np.array_equal(np.asarray(read_image(encoded(Image.fromarray(stored.copy()), exif=exif))), upright)
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": "4:4:4"}}.get(form, {})
+    return encoded(stored_as(orientation, upright), form, exif=exif, **options)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_undone_once(orientation: int, form: str) -> None:
+    upright = np.asarray(noise())
+    data = oriented(orientation, upright, form)
+    read = np.asarray(read_image(data))
+    assert read.shape == upright.shape
+    assert np.abs(read.astype(int) - upright).max() <= (12 if form == "JPEG" else 0)
+    assert image_size(data) == (32, 24)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 300])
+def test_an_orientation_that_means_nothing_turns_nothing(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(noise(), "PNG", exif=exif)
+    assert np.array_equal(np.asarray(read_image(data)), np.asarray(noise()))
+    assert image_size(data) == (32, 24)
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_counts() -> None:
+    whole = oriented(6, np.asarray(noise()), "PNG")
+    start = whole.index(b"eXIf") - 4
+    end = start + 12 + struct.unpack(">I", whole[start : start + 4])[0]
+    end_chunk = whole.rindex(b"IEND") - 4
+    moved = whole[:start] + whole[end:end_chunk] + whole[start:end] + whole[end_chunk:]
+    assert np.array_equal(np.asarray(read_image(moved)), np.asarray(noise()))
+    assert image_size(moved) == (32, 24)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_the_size_is_read_of_the_header_alone(form: str) -> None:
+    data = encoded(noise(64, 96), form)
+    assert image_size(data[: len(data) // 2]) == (96, 64)
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        read_image(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"not an image", png_header(60_000, 60_000), encoded(Image.new("F", (2, 2)), "TIFF")]
+)
+def test_the_size_has_the_errors_of_reading(data: bytes) -> None:
+    reasons = []
+    for function in (image_size, read_image):
+        with pytest.raises(ValueError, match="image of") as error:
+            function(data)
+        reasons.append(str(error.value))
+    assert reasons[0] == reasons[1]
+    assert "0x" not in reasons[0]  # an address in memory differs from run to run
+
+
+COLOUR = (200, 40, 90)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [
+        ("CMYK", "JPEG"),
+        ("CMYK", "TIFF"),
+        ("YCbCr", "JPEG"),
+        ("RGBA", "PNG"),
+        ("RGBA", "WEBP"),
+        ("P", "PNG"),
+        ("P", "GIF"),
+    ],
+)
+def test_colours_survive_every_mode_and_form(mode: str, form: str) -> None:
+    flat = Image.new("RGB", (16, 16), COLOUR)
+    image = flat.convert("P", palette=Image.Palette.ADAPTIVE) if mode == "P" else flat.convert(mode)
+    options = {"quality": 100} if form in ("JPEG", "WEBP") else {}
+    pixels = np.asarray(read_image(encoded(image, form, **options))).reshape(-1, 3).astype(int)
+    assert np.abs(pixels - COLOUR).max() <= 3
+
+
+def test_alpha_is_dropped_and_the_colour_under_it_kept() -> None:
+    image = Image.new("RGBA", (4, 4), (*COLOUR, 0))
+    assert np.asarray(read_image(encoded(image)))[0, 0].tolist() == list(COLOUR)
+    grey = Image.new("LA", (4, 4), (70, 0))
+    assert np.asarray(read_image(encoded(grey)))[0, 0].tolist() == [70, 70, 70]
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_of_any_form_keeps_its_high_byte(form: str) -> None:
+    values = np.array([[0, 256, 0x8000, 0xFFFF]], dtype=np.uint16)
+    assert np.asarray(read_image(encoded(Image.fromarray(values), form)))[0, :, 1].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "TIFF"])
+def test_of_many_frames_the_first_is_read(form: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255))]
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
+    assert np.asarray(read_image(data))[0, 0].tolist() == [255, 0, 0]
+    assert image_size(data) == (8, 8)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])

@@ -1,0 +1,77 @@
+"""Images and captions in tars and parquet files instead of a COCO-layout folder, through the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.store import list_artifacts
+from stages.parts import read_table
+from stages.storage import Folder
+
+Rgc = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def samples(smoke: Any) -> list[tuple[str, bytes, str]]:
+    """Name, JPEG and first caption of each training scene."""
+    (dataset,) = smoke.made_by("make_scenes")
+    data = json.loads(dataset.folder.read("annotations/captions.json"))
+    said = {row["image_id"]: row["caption"] for row in reversed(data["annotations"])}
+    rows = [image for image in data["images"] if image["split"] == "train"]
+    return [(f"{row['id']:06}", dataset.folder.read(f"images/{row['file_name']}"), said[row["id"]]) for row in rows]
+
+
+def write_tars(folder: Path, samples: list[tuple[str, bytes, str]]) -> None:
+    for number, start in enumerate(range(0, len(samples), 6)):
+        with tarfile.open(folder / f"{number:05}.tar", "w") as tar:
+            for name, jpeg, caption in samples[start : start + 6]:
+                for suffix, data in (("jpg", jpeg), ("txt", caption.encode())):
+                    member = tarfile.TarInfo(f"{name}.{suffix}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+
+def write_parquet(folder: Path, samples: list[tuple[str, bytes, str]]) -> None:
+    names, images, captions = zip(*samples, strict=True)
+    table = pa.table({"key": names, "jpg": pa.array(images, pa.binary()), "text": captions})
+    pq.write_table(table, folder / "all.parquet", row_group_size=5)
+
+
+@pytest.mark.parametrize(
+    ("write", "values"),
+    [
+        (write_tars, "{images: '*.tar', captions: '*.tar', format: webdataset, split: null}"),
+        (
+            write_parquet,
+            "{images: all.parquet, captions: all.parquet, format: parquet, image_column: jpg, caption_column: text, "
+            "split: null}",
+        ),
+    ],
+)
+def test_packed_images_get_the_labels_of_the_same_images_in_a_folder(
+    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any, write: Callable[..., None], values: str
+) -> None:
+    data, store = tmp_path / "data", tmp_path / "store"
+    data.mkdir()
+    write(data, samples)
+    overrides = [f"data.root={data}", f"data.train={values}", "proposals.method=grid"]
+    arguments = smoke.arguments("pseudo-label", *overrides)
+    arguments[arguments.index("--store") + 1] = str(store)
+    outcome = rgc(*arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    made = {artifact.kind: artifact for artifact in list_artifacts(Folder(str(store)))}
+    images, captions = read_table(made["images"], "images"), read_table(made["captions"], "captions")
+    assert captions["image_id"].to_pylist() == images["image_id"].to_pylist()
+    assert captions["caption"].to_pylist() == [caption for _, _, caption in samples]
+    labels = read_table(made["region_labels"], "region_labels")
+    assert labels["image_id"].to_pylist() == images["image_id"].to_pylist()
+    assert sum(map(len, labels["boxes"].to_pylist())) == 5 * len(samples)
