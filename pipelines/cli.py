@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -177,6 +178,7 @@ def ui(
 
 def main() -> None:
     """Run the command line; exit 0 fine, 1 the work failed, 2 the user's input."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends as Ctrl-C does
     try:
         app(standalone_mode=True)
     except SystemExit as leaving:

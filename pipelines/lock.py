@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ def locked(store: Folder, artifact: Artifact) -> Iterator[Callable[[], None]]:
 
     def keep_beating() -> None:
         while not released.wait(BEAT_SECONDS):
-            if _read(folder, name).get("token") == owner["token"]:
-                beat()
+            with suppress(Exception):  # a full disk or a lost connection may pass; `check` decides in the end
+                if _read(folder, name).get("token") == owner["token"]:
+                    beat()
 
     with _guard(folder):
         holder = _read(folder, name)
@@ -68,14 +69,21 @@ def locked(store: Folder, artifact: Artifact) -> Iterator[Callable[[], None]]:
     finally:
         released.set()
         thread.join()
-        if _read(folder, name).get("token") == owner["token"]:
-            folder.delete(name)
+        with suppress(ValueError, OSError):  # a lock that stays is taken over, as its owner ends
+            if _read(folder, name).get("token") == owner["token"]:
+                folder.delete(name)
 
 
 def _read(folder: Folder, name: str) -> dict[str, Any]:
-    if not folder.exists(name):
+    """Who holds the lock; empty where nobody does, or where a power cut left half a file."""
+    try:
+        holder: dict[str, Any] = json.loads(folder.read(name))
+    except json.JSONDecodeError:
         return {}
-    holder: dict[str, Any] = json.loads(folder.read(name))
+    except ValueError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return {}
+        raise
     return holder
 
 
@@ -92,11 +100,15 @@ def _is_alive(holder: dict[str, Any]) -> bool:
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process began, in clock ticks since boot, to tell a reused process id apart; None where unknown."""
+    """When a process began, in clock ticks since boot, to tell a reused process id apart.
+
+    None where that is unknown, and for a process that has ended but was not waited for.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+    return None if facts[0] in "ZX" else facts[19]
 
 
 @contextmanager
@@ -106,7 +118,11 @@ def _guard(folder: Folder) -> Iterator[None]:
         yield
         return
     path = Path(folder.uri)
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / ".guard").open("w") as file:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / ".guard").open("w")
+    except OSError as error:
+        raise ValueError(f"the store {path.parent} cannot be written ({error}); choose another one") from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

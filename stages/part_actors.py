@@ -25,6 +25,10 @@ class Job(Protocol):
 
     def make_worker(self) -> Any: ...
 
+    def committed(self, part: int, num_items: int) -> dict[str, Any] | None:
+        """The record of a part that is done already, if it is sound."""
+        ...
+
     def run(self, worker: Any, part: int, items: Sequence[Any]) -> dict[str, Any]:
         """Do one part, write its files and give its record."""
         ...
@@ -35,18 +39,16 @@ def run_on_ray(
 ) -> Iterator[dict[str, Any]]:
     """Run `work` (part, items) of a job on actors and give the record of each part as it is done.
 
-    Raises ValueError when the workers do not fit in the cluster and with the message of any ValueError of a worker.
+    Raises ValueError when the workers do not fit in the cluster and with the message of any ValueError of a worker;
+    RuntimeError when the cluster is lost.
     """
     if not job.folder.is_shared:
         raise ValueError(f"{job.folder.uri} is seen by one process only; set num_workers to 0 or use another store")
     num_actors = min(resources.num_workers, num_parts)
     ray = ensure_ray()
     require_room(num_actors, resources.num_cpus, resources.num_gpus, spare_cpus=1.0)
-    rows = []
-    for part, items in work:
-        job.folder.delete(_tries_name(part))
-        rows.append({"part": part, "items": pickle.dumps(items)})
-    answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+    plan = ({"part": part, "items": pickle.dumps(items)} for part, items in work)
+    answers = ray.data.from_items(list(plan), override_num_blocks=num_parts).map_batches(
         _Actor,
         fn_constructor_kwargs={"job": ray.cloudpickle.dumps(job)},
         batch_size=1,
@@ -54,15 +56,27 @@ def run_on_ray(
         num_cpus=resources.num_cpus,
         num_gpus=resources.num_gpus,
     )
-    for row in answers.iter_rows():
+    for row in _rows(answers, ray):
         answer = json.loads(row["answer"])
         if "error" in answer:
             raise ValueError(answer["error"])
         yield answer
 
 
+def _rows(dataset: Any, ray: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset as they come; RuntimeError when the cluster is lost, other errors as they are."""
+    try:
+        yield from dataset.iter_rows()
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(
+            f"the Ray cluster was lost ({type(error).__name__}); what was committed stays: give the same command again"
+        ) from error
+
+
 class _Actor:
-    """Holds one worker in a Ray process; a ValueError travels back as an answer, so that its message stays clean."""
+    """Holds one worker in a Ray process; an error of the user or of a file travels back as an answer."""
 
     def __init__(self, job: bytes) -> None:
         self._job: Job = pickle.loads(job)
@@ -78,12 +92,14 @@ class _Actor:
                 self._try_part(int(part), pickle.loads(items))
                 for part, items in zip(batch["part"], batch["items"], strict=True)
             ]
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             answers = [{"error": str(error)}]
         return {"answer": [json.dumps(answer) for answer in answers]}
 
     def _try_part(self, part: int, items: Sequence[Any]) -> dict[str, Any]:
         """Ray re-runs a part whose process died, without end; the count of tries lies in a hidden file."""
+        if (record := self._job.committed(part, len(items))) is not None:
+            return record  # Ray lost the answer alone, with the process or the machine that held it
         folder, name = self._job.folder, _tries_name(part)
         tries = int(folder.read(name)) if folder.exists(name) else 0
         if tries == _MAX_TRIES:
@@ -95,6 +111,11 @@ class _Actor:
         record = self._job.run(self._worker, part, items)
         folder.delete(name)
         return record
+
+
+def forget_tries(folder: Folder, part: int) -> None:
+    """Let a part be tried as often as a new one."""
+    folder.delete(_tries_name(part))
 
 
 def _tries_name(part: int) -> str:

@@ -7,13 +7,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.contract import Artifact, Context
-from stages.part_actors import run_on_ray
+from stages.part_actors import forget_tries, run_on_ray
+from stages.part_plan import plan_parts
 from stages.ray_session import torch_threads
 from stages.storage import Folder
 
@@ -53,6 +55,7 @@ def process_parts(
     tables: tuple[str, ...],
     max_rejected_fraction: float,
     rejected_of: Literal["items", "rows"] = "items",
+    weights: Sequence[int] | None = None,
 ) -> PartsSummary:
     """Turn items into parquet tables, part by part: `worker(**arguments)(items of a part) -> {table: pa.Table}`.
 
@@ -66,13 +69,15 @@ def process_parts(
     """
     if not items:
         raise ValueError(f"there is nothing to process for {context.folder.uri}; the input holds no items")
-    plan = {part: slice(start, start + part_size) for part, start in enumerate(range(0, len(items), part_size))}
+    plan = plan_parts(len(items), part_size, weights)
+    _remove_partial_files(context.folder)
     tally = _Tally(len(items), max_rejected_fraction, tables[0] if rejected_of == "rows" else None)
     pending = []
-    for part, rows in plan.items():
+    for part, rows in enumerate(plan):
         record = _sound_record(context.folder, part, len(items[rows]))
         if record is None:
             pending.append(part)
+            forget_tries(context.folder, part)
         else:
             tally.add(record)
     tally.check()
@@ -142,7 +147,7 @@ class _Tally:
     def add(self, record: Mapping[str, Any]) -> None:
         self.num_done += record["num_items"]
         self.num_rejected += record["num_rejected"]
-        self.reasons += record["reasons"]
+        self.reasons = (self.reasons + record["reasons"])[:_NUM_REASONS_SHOWN]
         for table, file in record["files"].items():
             self.num_rows[table] = self.num_rows.get(table, 0) + file["rows"]
         for name, count in record.get("counts", {}).items():
@@ -157,7 +162,7 @@ class _Tally:
             raise ValueError(
                 f"{self.num_rejected} of {total} {what}, more than "
                 f"max_rejected_fraction={self.max_rejected_fraction:g} allows; first: "
-                f"{'; '.join(self.reasons[:_NUM_REASONS_SHOWN])}; repair the items or raise max_rejected_fraction"
+                f"{'; '.join(self.reasons)}; repair the items or raise max_rejected_fraction"
             )
 
 
@@ -173,6 +178,9 @@ class _Job:
 
     def make_worker(self) -> Any:
         return self.worker(**self.arguments)
+
+    def committed(self, part: int, num_items: int) -> dict[str, Any] | None:
+        return _sound_record(self.folder, part, num_items)
 
     def run(self, worker: Any, part: int, items: Sequence[Any]) -> dict[str, Any]:
         return _run_part(self, worker, part, items)
@@ -277,6 +285,13 @@ def _sound_record(folder: Folder, part: int, num_items: int) -> dict[str, Any] |
         if not folder.exists(file["name"]) or folder.checksum(file["name"]) != (file["sha256"], file["bytes"]):
             return None
     return record if record["num_items"] == num_items else None
+
+
+def _remove_partial_files(folder: Folder) -> None:
+    """Remove what writers that were killed left on a disk; on a remote store nothing is left."""
+    if folder.is_local:
+        for path in Path(folder.uri).rglob(".*.partial"):
+            path.unlink(missing_ok=True)
 
 
 def _record_name(part: int) -> str:

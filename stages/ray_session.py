@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,11 +41,10 @@ def ensure_ray() -> Any:
     """Join or start the cluster at the first call and return the `ray` module; later calls only return it.
 
     A local cluster has at least two logical CPUs more than the machine, so that actors leave room for the
-    one-CPU tasks of Ray Data. Raises ValueError when the chosen cluster cannot be reached.
+    one-CPU tasks of Ray Data. What the process does on SIGTERM stays as it was. Raises ValueError when the chosen
+    cluster cannot be reached.
     """
-    if "ray" not in sys.modules:  # Ray's native code reads these once, at its import
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+    ensure_environment()
     import ray
 
     if ray.is_initialized():
@@ -52,18 +53,25 @@ def ensure_ray() -> Any:
     if _address is None:
         _lead_python_path(packages)
         num_cpus = max(MIN_LOCAL_CPUS, (os.cpu_count() or 1) + 2)
-        with _mute_stderr():
+        with _mute_stderr(), _kept_sigterm():
             ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:
         _check_answers(_address)
         modules = [str(packages / name) for name in ("regionclip", "stages")]
         try:
-            with _mute_stderr():
+            with _mute_stderr(), _kept_sigterm():
                 ray.init(_address, runtime_env={"py_modules": modules}, log_to_driver=False, logging_level="ERROR")
         except ConnectionError as error:
             raise ValueError(f"no Ray cluster answers at {_address} ({error}); start it or correct it") from error
     _silence()
     return ray
+
+
+def ensure_environment() -> None:
+    """Set the environment variables that Ray's native code reads once, at its import; too late, nothing."""
+    if "ray" not in sys.modules:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
 
 
 def _check_answers(address: str) -> None:
@@ -125,6 +133,19 @@ def _mute_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nothing)
+
+
+@contextmanager
+def _kept_sigterm() -> Iterator[None]:
+    """Undo what Ray makes of SIGTERM: a native handler that prints a stack trace and aborts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _silence() -> None:

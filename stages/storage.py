@@ -23,7 +23,8 @@ class Folder:
 
     Names are relative, with `/`. A write appears under its final name only when it is whole. Hidden names
     (a leading dot) are for temporaries and are never listed. Raises ValueError for a name that would leave
-    the folder, a missing file and a place that cannot be written.
+    the folder, a missing file and a place that cannot be written. Servers that speak S3 are found by
+    AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, which Ray workers elsewhere need too.
     """
 
     uri: str
@@ -203,7 +204,7 @@ class Folder:
 
         scheme = self.uri.partition("://")[0]
         try:
-            return fsspec.filesystem(scheme)
+            return fsspec.filesystem(scheme, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise ValueError(f"{self.uri}: {error}; install the fsspec driver of '{scheme}' or use a path") from error
 

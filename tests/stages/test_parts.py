@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.contract import Resources
+from stages.part_actors import _rows
+from stages.part_plan import MAX_PART_WEIGHT
 from stages.parts import REJECTED_SCHEMA, PartsSummary, iter_tables, process_parts, read_table, write_table
 from stages.rows import RowGroupRef, iter_row_groups, read_row_group, row_group_refs
 from stages.storage import Folder
@@ -97,6 +99,23 @@ def test_a_restart_runs_only_what_is_missing_or_damaged_and_gives_the_same_bytes
     assert summary.num_rows == {"doubles": 9}
     run(Lent(folder), bad=(4,), seen=str(tmp_path / "unseen"))
     assert not (tmp_path / "unseen").exists()
+
+
+def test_what_killed_writers_left_is_removed(folder: Folder) -> None:
+    run(Lent(folder))
+    whole = sorted(os.listdir(folder.uri)), sorted(os.listdir(f"{folder.uri}/parts"))
+    folder.delete("parts/00001.json")
+    for left in (".doubles-00001.parquet.7-ab.partial", "parts/.00001.json.7-ab.partial", "parts/.00001.tries"):
+        Path(folder.uri, left).touch()
+    run(Lent(folder))
+    assert (sorted(os.listdir(folder.uri)), sorted(os.listdir(f"{folder.uri}/parts"))) == whole
+
+
+def test_heavy_items_end_in_smaller_parts(folder: Folder) -> None:
+    weights = [MAX_PART_WEIGHT // 2] * 10
+    summary = process_parts(Lent(folder), range(10), 3, Doubler, {}, ("doubles",), 0.0, weights=weights)
+    assert summary.num_parts == 5
+    assert read_table(folder, "doubles")["item"].to_pylist() == list(range(10))
 
 
 NUMBERS = pa.schema([("number", pa.int64())])
@@ -228,6 +247,39 @@ def test_actors_give_the_bytes_of_one_process_even_when_one_is_killed(
     assert (tmp_path / "grave").exists()
     assert contents(folder.child("ray")) == contents(folder.child("here"))
     assert context.progress[-1] == (10, 10)
+
+
+class Forgetful(Doubler):
+    """Commits part 1, as if Ray had lost the answer of an earlier try, before it is asked for it."""
+
+    def __init__(self, seen: str, kept: dict[str, bytes], place: Folder) -> None:
+        super().__init__(seen)
+        for name, data in kept.items():
+            place.write(name, data)
+
+
+def test_a_part_whose_answer_ray_lost_is_not_done_again(folder: Folder, tmp_path: Path, ray_session: Any) -> None:
+    ray_session.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    run(Lent(folder.child("here")))
+    whole = contents(folder.child("here"))
+    kept = {name: data for name, data in whole.items() if "00001" in name}
+    there, seen = folder.child("ray"), tmp_path / "seen"
+    arguments = {"seen": str(seen), "kept": kept, "place": there}
+    process_parts(Lent(there, Resources(num_workers=1)), range(10), 3, Forgetful, arguments, ("doubles",), 0.5)
+    assert sorted(seen.read_text().split()) == ["0", "6", "9"]
+    assert contents(there) == whole
+
+
+def test_a_lost_cluster_is_told_apart_from_an_error_of_the_work(ray_session: Any) -> None:
+    class Lost:
+        def iter_rows(self) -> Iterator[dict[str, Any]]:
+            yield {"answer": "{}"}
+            raise ray_session.exceptions.ActorDiedError
+
+    rows = _rows(Lost(), ray_session)
+    assert next(rows) == {"answer": "{}"}
+    with pytest.raises(RuntimeError, match=r"^the Ray cluster was lost \(ActorDiedError\); .* give the same command"):
+        next(rows)
 
 
 def test_an_error_in_an_actor_keeps_its_message(folder: Folder, ray_session: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -121,7 +122,7 @@ def test_the_whole_image_at_native_size_is_clips_image_feature(
 
 
 def test_defaults_are_the_region_encoder_bit_for_bit_and_fused_is_near(clips: dict[str, Any]) -> None:
-    encoder = RegionEncoder(clips["rgc-test-rn"].visual).eval().to(memory_format=torch.channels_last)
+    encoder = RegionEncoder(copy.deepcopy(clips["rgc-test-rn"].visual)).eval().to(memory_format=torch.channels_last)
     with torch.inference_mode():
         expected = encoder.region_features(IMAGES, BOXES)
     assert torch.equal(features(make_teacher(clips["rgc-test-rn"], TeacherConfig())), expected)
