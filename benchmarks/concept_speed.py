@@ -18,14 +18,19 @@ _SAMPLE_SECONDS = 0.2
 
 
 def measure(
-    captions: Path, parser: str, pipeline: str, scales: Sequence[int], ways: Sequence[str] = WAYS
+    captions: Path,
+    parser: str,
+    pipeline: str,
+    scales: Sequence[int],
+    ways: Sequence[str] = WAYS,
+    alone: int | None = None,
 ) -> list[dict[str, Any]]:
     """One row a scale and way.
 
     'read' is the source stage; 'pipe' is spaCy's `nlp.pipe` alone (trained pipelines only), 'bare' the parser alone,
     both in one process; 'stage-N' is parse_captions with N Ray workers, 0 in place; 'choose' is extract_concepts.
     Every measurement is a process of its own, so that its peak memory is its own; a scale repeats the captions under
-    other ids.
+    other ids. alone: the largest scale for ways of one process, whose rate does not depend on it.
     """
     rows = []
     ways = [way for way in ways if way != "pipe" or parser == "spacy"]
@@ -34,6 +39,8 @@ def measure(
             corpus = Path(scratch) / f"captions-{scale}.json"
             _repeat(captions, corpus, scale)
             for way in ways:
+                if alone is not None and scale > alone and way in ("pipe", "bare", "stage-0"):
+                    continue
                 arguments = [str(corpus), str(Path(scratch) / f"store-{scale}"), way, parser, pipeline]
                 command = [sys.executable, __file__, *arguments]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -50,20 +57,17 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
     """
     least, most = min(row["scale"] for row in rows), max(row["scale"] for row in rows)
     of = {(row["scale"], row["way"]): row for row in rows}
+    rate = {way: of[scale, way]["captions_per_second"] for scale, way in sorted(of)}  # the largest scale is the last
     named = {}
     for base in ("pipe", "bare", "stage-0"):
         for way in ("stage-0", "stage-1", "stage-2"):
-            if base != way and (most, base) in of and (most, way) in of:
-                rate = of[most, way]["captions_per_second"] / of[most, base]["captions_per_second"]
-                named[f"captions/s, {way} over {base}, {most}x"] = rate
-    for base in ("pipe", "bare"):
-        if (most, base) in of and (most, "stage-2") in of:
+            if base != way and base in rate and (most, way) in of:
+                named[f"captions/s, {way} at {most}x over {base}"] = rate[way] / rate[base]
+        if base in rate and (most, "stage-2") in of:
             stage = of[most, "stage-2"]
             working = stage["seconds"] - stage["first_part_seconds"]
-            rate = (stage["captions"] - stage["first_part_captions"]) / working if working else 0.0
-            named[f"captions/s, stage-2 after its first part over {base}, {most}x"] = (
-                rate / of[most, base]["captions_per_second"]
-            )
+            steady = (stage["captions"] - stage["first_part_captions"]) / working if working else 0.0
+            named[f"captions/s, stage-2 at {most}x after its first part over {base}"] = steady / rate[base]
     for way in ("read", "stage-0", "stage-1", "stage-2", "choose"):
         if (least, way) in of and (most, way) in of:
             small, large = (of[scale, way]["peak_process_mb"] for scale in (least, most))

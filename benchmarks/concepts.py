@@ -43,6 +43,7 @@ def main() -> None:
     command.add_argument(
         "--scales", type=int, nargs="+", default=[1, 10, 40], help="how often the captions are repeated"
     )
+    command.add_argument("--alone", type=int, metavar="SCALE", help="the largest scale for the ways of one process")
     command.add_argument("--ways", nargs="+", default=list(speed.WAYS), choices=speed.WAYS)
     command.add_argument("--out", type=Path)
     command.set_defaults(run=run_speed)
@@ -56,7 +57,9 @@ def run_speed(arguments: argparse.Namespace) -> None:
         ParsingConfig(("spacy",), pipeline=arguments.pipeline) if arguments.pipeline else ParsingConfig(("rules",))
     )
     [parser] = make_parsers(parsing)
-    rows = speed.measure(captions, parsing.parsers[0], parsing.pipeline, arguments.scales, arguments.ways)
+    rows = speed.measure(
+        captions, parsing.parsers[0], parsing.pipeline, arguments.scales, arguments.ways, arguments.alone
+    )
     ratios = speed.ratios(rows)
     for name, value in ratios.items():
         print(f"{name:<52} {value:6.2f}")

@@ -13,6 +13,7 @@ import argparse
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import spacy
 from spacy.tokens import Doc
@@ -21,23 +22,6 @@ from spacy.util import fix_random_seed, minibatch
 
 SEED, HELD_OUT, BATCH = 0, 5, 24
 _LABELS = {"obj": "dobj", "iobj": "dative", "nsubj:pass": "nsubjpass", "root": "ROOT", "flat": "compound"}
-_TOK2VEC = {
-    "@architectures": "spacy.Tok2Vec.v2",
-    "embed": {
-        "@architectures": "spacy.MultiHashEmbed.v2",
-        "width": 96,
-        "attrs": ["NORM", "PREFIX", "SUFFIX", "SHAPE"],
-        "rows": [5000, 1000, 2500, 2500],
-        "include_static_vectors": False,
-    },
-    "encode": {
-        "@architectures": "spacy.MaxoutWindowEncoder.v2",
-        "width": 96,
-        "window_size": 1,
-        "maxout_pieces": 3,
-        "depth": 4,
-    },
-}
 
 
 def main() -> None:
@@ -45,16 +29,19 @@ def main() -> None:
     parser.add_argument("--treebank", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--width", type=int, default=96, help="of word vectors; 32 with depth 1 is for timing alone")
+    parser.add_argument("--depth", type=int, default=4, help="layers over the word vectors")
     arguments = parser.parse_args()
     fix_random_seed(SEED)
     nlp = spacy.blank("en", config={"nlp": {"batch_size": 256}})
     nlp.meta["name"], nlp.meta["version"] = "ud_small", "1.0.0"
-    nlp.add_pipe("tok2vec", config={"model": _TOK2VEC})
+    nlp.add_pipe("tok2vec", config={"model": tok2vec(arguments.width, arguments.depth)})
     for name in ("tagger", "morphologizer", "parser"):
-        listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": 96}
-        nlp.add_pipe(
-            name, config={"model": {**nlp.get_factory_meta(name).default_config["model"], "tok2vec": listener}}
-        )
+        listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": arguments.width}
+        model = {**nlp.get_factory_meta(name).default_config["model"], "tok2vec": listener}
+        if "hidden_width" in model:
+            model["hidden_width"] = min(64, arguments.width)
+        nlp.add_pipe(name, config={"model": model})
     examples = [Example(Doc(nlp.vocab, words=list(doc_words(doc))), doc) for doc in sentences(nlp, arguments.treebank)]
     train = [example for number, example in enumerate(examples) if number % HELD_OUT]
     held_out = [example for number, example in enumerate(examples) if number % HELD_OUT == 0]
@@ -69,6 +56,27 @@ def main() -> None:
     scores = nlp.evaluate(held_out)
     print({name: round(float(scores[name]), 3) for name in ("tag_acc", "pos_acc", "dep_uas", "dep_las")})
     nlp.to_disk(arguments.out)
+
+
+def tok2vec(width: int, depth: int) -> dict[str, Any]:
+    """The config of the word vectors that all components share."""
+    return {
+        "@architectures": "spacy.Tok2Vec.v2",
+        "embed": {
+            "@architectures": "spacy.MultiHashEmbed.v2",
+            "width": width,
+            "attrs": ["NORM", "PREFIX", "SUFFIX", "SHAPE"],
+            "rows": [5000, 1000, 2500, 2500],
+            "include_static_vectors": False,
+        },
+        "encode": {
+            "@architectures": "spacy.MaxoutWindowEncoder.v2",
+            "width": width,
+            "window_size": 1,
+            "maxout_pieces": 3,
+            "depth": depth,
+        },
+    }
 
 
 def doc_words(doc: Doc) -> Iterator[str]:

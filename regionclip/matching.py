@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+_BLOCK = 1 << 23  # numbers of one block of logits: large enough for a fast product, small enough for the cache
+
+
+class Matches(NamedTuple):
+    """The k likeliest concepts of R regions, and what the softmax over the whole pool says of them.
+
+    concept_ids: int64 [R, k], the likeliest first. log_probabilities: [R, k], with the prior.
+    pool_log_probabilities: [R, k], of the same concepts without it.
+    log_normalizer: float64 [R], log of the sum of exp(cos / temperature) over the whole pool.
+    entropy: [R], of the whole pool; unit: nat.
+    margin: [R], the pool's probability of the first concept less that of the likeliest other one; below 0 where a
+    prior prefers another concept than the pool.
+    """
+
+    concept_ids: Tensor
+    log_probabilities: Tensor
+    pool_log_probabilities: Tensor
+    log_normalizer: Tensor
+    entropy: Tensor
+    margin: Tensor
 
 
 def cosine_logits(features: Tensor, embeddings: Tensor, temperature: float) -> Tensor:
@@ -12,9 +36,8 @@ def cosine_logits(features: Tensor, embeddings: Tensor, temperature: float) -> T
 
     At the method's temperature of 0.01 a half-precision cosine would be wrong by 0.1 in the logit.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature {temperature} must be positive; the method uses 0.01")
-    precise = torch.promote_types(torch.promote_types(features.dtype, embeddings.dtype), torch.float32)
+    _check_temperature(temperature)
+    precise = _precise(features, embeddings)
     with torch.autocast(features.device.type, enabled=False):
         normalized = functional.normalize(features.to(precise), dim=-1)
         return normalized @ functional.normalize(embeddings.to(precise), dim=-1).T / temperature
@@ -28,12 +51,83 @@ def match(
     Neither side needs to be normalised. `log_prior` [R, N] (or broadcast to it) is added to the logits: -inf
     excludes a concept, a finite value weights it. Raises ValueError where a prior excludes every concept.
     """
-    if not len(concept_embeddings):
-        raise ValueError("the concept pool is empty; give at least one concept to match regions with")
+    _check_pool(concept_embeddings)
     logits = cosine_logits(region_features, concept_embeddings, temperature)
     if log_prior is not None:
         logits = logits + _checked_prior(log_prior.to(logits), logits.shape)
     return logits.log_softmax(dim=-1)
+
+
+@torch.no_grad()
+def match_top(
+    region_features: Tensor,
+    concept_embeddings: Tensor,
+    temperature: float,
+    top_k: int,
+    log_prior: Tensor | None = None,
+    prior_rows: Tensor | None = None,
+) -> Matches:
+    """What `match` finds, block by block and cut to the `top_k` likeliest concepts, without ever holding [R, N].
+
+    Features [R, D] in any precision and embeddings [N, D] on one device; neither needs to be normalised.
+    `log_prior` [P, N] is as in `match`, row `prior_rows[r]` (int64 [R]) of it for region r.
+    """
+    _check_temperature(temperature)
+    _check_pool(concept_embeddings)
+    if top_k < 1:
+        raise ValueError(f"top_k {top_k} is below 1; keep at least one concept of a region")
+    precise = _precise(region_features, concept_embeddings)
+    with torch.autocast(region_features.device.type, enabled=False):
+        concepts = functional.normalize(concept_embeddings.to(precise), dim=-1).T
+        if log_prior is not None:
+            assert prior_rows is not None
+            log_prior = _checked_prior(log_prior.to(concepts), torch.Size([len(log_prior), concepts.shape[1]]))
+        found = []
+        for rows in _blocks(len(region_features), max(concepts.shape)):
+            normalized = functional.normalize(region_features[rows].to(precise), dim=-1)
+            logits = (normalized @ concepts).div_(temperature)
+            prior = None if log_prior is None or prior_rows is None else log_prior[prior_rows[rows]]
+            found.append(_likeliest(logits, min(top_k, concepts.shape[1]), prior))
+    return Matches(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+
+def _likeliest(logits: Tensor, top_k: int, log_prior: Tensor | None) -> Matches:
+    """The matches of logits [B, N], which are overwritten."""
+    pool = logits.log_softmax(dim=-1)
+    likeliest = pool.topk(min(max(top_k, 2), pool.shape[1]), dim=1)
+    largest, first = likeliest.values[:, 0], likeliest.indices[:, :1]
+    log_normalizer = logits.gather(1, first)[:, 0].double() - largest.double()
+    if log_prior is None:
+        ids, values = likeliest.indices[:, :top_k], likeliest.values[:, :top_k]
+        of_pool = values
+    else:
+        values, ids = (logits + log_prior).log_softmax(dim=-1).topk(top_k, dim=1)
+        of_pool = pool.gather(1, ids)
+    entropy = torch.exp(pool, out=logits).mul_(pool).sum(dim=1).neg_()
+    runner_up = likeliest.values[:, 1] if pool.shape[1] > 1 else torch.full_like(largest, -torch.inf)
+    other = torch.where(ids[:, 0] == first[:, 0], runner_up, largest)
+    return Matches(ids, values, of_pool, log_normalizer, entropy, of_pool[:, 0].exp() - other.exp())
+
+
+def _blocks(num_rows: int, width: int) -> Iterator[slice]:
+    """Rows of blocks of at most `_BLOCK` numbers; one empty block where there are no rows."""
+    size = max(1, _BLOCK // width)
+    for start in range(0, max(num_rows, 1), size):
+        yield slice(start, start + size)
+
+
+def _precise(features: Tensor, embeddings: Tensor) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(features.dtype, embeddings.dtype), torch.float32)
+
+
+def _check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f"temperature {temperature} must be positive; the method uses 0.01")
+
+
+def _check_pool(embeddings: Tensor) -> None:
+    if not len(embeddings):
+        raise ValueError("the concept pool is empty; give at least one concept to match regions with")
 
 
 def _checked_prior(log_prior: Tensor, shape: torch.Size) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,17 +14,19 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from regionclip.concepts.parser import ConceptParser
+from regionclip import schemas
+from regionclip.concepts.finding import ConceptParser
 from regionclip.embeddings import check_width, load_embeddings, order_sha256
 from regionclip.grouped import grouped_lists, list_column
-from regionclip.matching import confident, match
-from regionclip.schemas import REGION_LABELS
+from regionclip.matching import Matches, confident, match_top
+from regionclip.teachers.memory import keep_freed_memory
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import iter_tables, process_parts, read_table
 from stages.rows import RowReader, RowRef, row_refs
 from stages.storage import Folder
 
 CONCEPTS = "concepts.json"
+TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class LabelsConfig:
     temperature: float = 0.01
     threshold: float = 0.1
     pool_threshold: float = 0.0
-    top_k: int = 20
+    top_k: int = 32
     candidates: Literal["pool", "captions", "weighted"] = "pool"
     caption_weight: float = 10.0
     part_size: int = 256
@@ -59,28 +61,43 @@ class LabelsConfig:
 
 
 class Labels(NamedTuple):
-    """concept_ids int64 [R, k] and log_probabilities float32 [R, k], the likeliest first; keep bool [R]."""
+    """The likeliest concepts of regions [R], and which regions to keep, bool [R]."""
 
-    concept_ids: Tensor
-    log_probabilities: Tensor
+    matches: Matches
     keep: Tensor
 
 
-def label(features: Tensor, embeddings: Tensor, config: LabelsConfig, named: Sequence[int]) -> Labels:
-    """Labels of one image's regions [R, D] among the concepts [N, D]; `named` are those its captions name."""
-    log_probabilities = match(features, embeddings, config.temperature)
-    pool = log_probabilities
-    if named and config.candidates != "pool":
-        only = config.candidates == "captions"
-        prior = torch.full((1, len(embeddings)), -math.inf if only else 0.0)
-        prior[0, list(named)] = 0.0 if only else math.log(config.caption_weight)
-        log_probabilities = match(features, embeddings, config.temperature, prior)
-    top = log_probabilities.topk(min(config.top_k, len(embeddings)), dim=1)
-    keep = confident(top.values[:, 0].exp(), config.threshold, keep_all_if_none=False)
-    keep &= confident(pool.gather(1, top.indices[:, :1])[:, 0].exp(), config.pool_threshold, keep_all_if_none=False)
-    if config.candidates == "captions" and not named:
-        keep = torch.zeros_like(keep)
-    return Labels(top.indices, top.values, keep)
+def label(
+    features: Tensor,
+    embeddings: Tensor,
+    config: LabelsConfig,
+    counts: Sequence[int],
+    named: Sequence[Sequence[int]] | None = None,
+) -> Labels:
+    """Labels of regions [R, D] among the concepts [N, D].
+
+    counts: regions of each image in turn. named: the concepts that the captions of each image name; not needed where
+    the candidates are the whole pool.
+    """
+    image = torch.repeat_interleave(torch.tensor(counts, device=features.device))
+    prior = None if named is None or config.candidates == "pool" else _caption_prior(config, named, len(embeddings))
+    matches = match_top(features, embeddings, config.temperature, config.top_k, prior, image)
+    keep = confident(matches.log_probabilities[:, 0].exp(), config.threshold, keep_all_if_none=False)
+    keep &= confident(matches.pool_log_probabilities[:, 0].exp(), config.pool_threshold, keep_all_if_none=False)
+    if named is not None and config.candidates == "captions":
+        keep &= torch.tensor([bool(each) for each in named], device=features.device)[image]
+    return Labels(matches, keep)
+
+
+def _caption_prior(config: LabelsConfig, named: Sequence[Sequence[int]], num_concepts: int) -> Tensor:
+    """The log-prior of each image [I, N]; all alike where the captions name no concept."""
+    only = config.candidates == "captions"
+    prior = torch.zeros(len(named), num_concepts)
+    for row, concepts in zip(prior, named, strict=True):
+        if concepts:
+            row.fill_(-math.inf if only else 0.0)
+            row[list(concepts)] = 0.0 if only else math.log(config.caption_weight)
+    return prior
 
 
 @dataclass(frozen=True)
@@ -92,33 +109,56 @@ class CaptionedRegions:
 
 
 class RegionLabeller:
-    """Labels the regions of one part; rows of `schemas.REGION_LABELS`."""
+    """Labels the regions of one part; rows of `schemas.REGION_LABELS`, whose metadata is `about`."""
 
-    def __init__(self, config: LabelsConfig, regions: Folder, concepts: Sequence[str], embeddings: Tensor) -> None:
-        self._config, self._embeddings = config, embeddings
+    def __init__(
+        self,
+        config: LabelsConfig,
+        regions: Folder,
+        concepts: Sequence[str],
+        embeddings: Tensor,
+        surface_forms: Mapping[str, Sequence[str]],
+        about: Mapping[str, str],
+        device: str,
+    ) -> None:
+        keep_freed_memory()
+        self._config, self._about, self._device = config, about, device
+        self._embeddings = embeddings.to(device)
         self._regions = RowReader(regions)
-        self._parser = ConceptParser(concepts)
+        self._parser = None if config.candidates == "pool" else ConceptParser(concepts, surface_forms)
         self._ids = {concept: row for row, concept in enumerate(concepts)}
 
     def __call__(self, items: Sequence[CaptionedRegions]) -> dict[str, pa.Table]:
         table = self._regions.take([item.regions for item in items])
         regions = grouped_lists(table, ["features"])
         counts = np.diff(regions.offsets)
-        features = torch.split(torch.from_numpy(regions["features"].astype(np.float32)), counts.tolist())
-        made = [
-            label(of_image, self._embeddings, self._config, self._named(item.captions))
-            for of_image, item in zip(features, items, strict=True)
-        ]
-        columns = [
-            *(table[name] for name in ("image_id", "width", "height", "boxes", "objectness")),
-            list_column(torch.cat([each.concept_ids for each in made]).int().numpy(), counts, pa.list_(pa.int32())),
-            list_column(torch.cat([each.log_probabilities for each in made]).numpy(), counts, pa.list_(pa.float32())),
-            list_column(torch.cat([each.keep for each in made]).numpy(), counts, pa.bool_()),
-        ]
-        return {"region_labels": pa.Table.from_arrays(columns, schema=REGION_LABELS)}
+        features = torch.from_numpy(regions["features"]).to(self._device)
+        named = None if self._parser is None else [self._named(self._parser, item.captions) for item in items]
+        labels = label(features, self._embeddings, self._config, counts.tolist(), named)
+        return {"region_labels": labels_table(table, counts, labels, self._about)}
 
-    def _named(self, captions: Iterable[str]) -> list[int]:
-        return sorted({self._ids[concept] for caption in captions for concept in self._parser.concepts_of(caption)})
+    def _named(self, parser: ConceptParser, captions: Sequence[str]) -> list[int]:
+        return sorted({self._ids[concept] for caption in captions for concept in parser.concepts_of(caption)})
+
+
+def labels_table(regions: pa.Table, counts: np.ndarray, labels: Labels, about: Mapping[str, str]) -> pa.Table:
+    """Labels [R] of the regions in the rows of `regions`, `counts` of them in each row."""
+    matches, schema = labels.matches, schemas.region_labels(about)
+    tensors = {
+        "concept_ids": matches.concept_ids.int(),
+        "log_probabilities": matches.log_probabilities,
+        "keep": labels.keep,
+        "pool_log_probabilities": matches.pool_log_probabilities,
+        "log_normalizer": matches.log_normalizer,
+        "kept_mass": matches.pool_log_probabilities.exp().sum(dim=1).clamp(max=1.0),
+        "entropy": matches.entropy,
+        "margin": matches.margin,
+    }
+    columns = {name: regions[name] for name in schema.names if name in regions.column_names}
+    for name, values in tensors.items():
+        columns[name] = list_column(values.cpu().numpy(), counts, schema.field(name).type.value_type)
+    columns["source"] = list_column(np.full(int(counts.sum()), TEACHER), counts, pa.string())
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def label_regions(
@@ -127,9 +167,13 @@ def label_regions(
     regions: Artifact,
     embeddings: Artifact,
     captions: Artifact | None = None,
+    concepts: Artifact | None = None,
 ) -> Result:
-    """Write `region_labels-*.parquet`, and the names behind the concept ids as `concepts.json`."""
-    concepts, table = load_embeddings(embeddings.folder.local())
+    """Write `region_labels-*.parquet`, and the names behind the concept ids as `concepts.json`.
+
+    concepts: where given, captions name a concept also by the words that were merged into it.
+    """
+    names, table = load_embeddings(embeddings.folder.local())
     first = next(iter_tables(regions, "regions", ["features"]))
     check_width(table, first.schema.field("features").type.value_type.list_size, f"embeddings {embeddings.key}")
     refs, rows = row_refs(regions, "regions", ["image_id"])
@@ -138,10 +182,18 @@ def label_regions(
         CaptionedRegions(ref, tuple(texts.get(image_id, ())))
         for ref, image_id in zip(refs, rows["image_id"].to_pylist(), strict=True)
     ]
-    arguments = {"config": config, "regions": regions.folder, "concepts": concepts, "embeddings": table}
+    arguments = {
+        "config": config,
+        "regions": regions.folder,
+        "concepts": names,
+        "embeddings": table,
+        "surface_forms": _surface_forms(names, concepts),
+        "about": _about(config, names, regions, embeddings),
+        "device": "cuda" if context.resources.num_gpus > 0 else "cpu",
+    }
     summary = process_parts(context, items, config.part_size, RegionLabeller, arguments, ("region_labels",), 0.0)
-    names = {"concepts": concepts, "order_sha256": order_sha256(concepts)}
-    context.folder.write(CONCEPTS, json.dumps(names, indent=1, ensure_ascii=False).encode())
+    order = {"concepts": names, "order_sha256": order_sha256(names)}
+    context.folder.write(CONCEPTS, json.dumps(order, indent=1, ensure_ascii=False).encode())
     return Result(metrics={"num_images": summary.num_items, **_totals(context.folder)})
 
 
@@ -159,6 +211,45 @@ def _captions_by_image(config: LabelsConfig, captions: Artifact | None) -> dict[
     return by_image
 
 
+def _surface_forms(names: Sequence[str], concepts: Artifact | None) -> dict[str, list[str]]:
+    """Further words for each embedded concept: the names merged into it, then how captions wrote it."""
+    if concepts is None:
+        return {}
+    rows = read_table(concepts, "concepts", ["concept", "merged_from", "surface_forms"]).to_pylist()
+    forms = {row["concept"]: [*row["merged_from"], *row["surface_forms"]] for row in rows}
+    missing = [name for name in names if name not in forms]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(names)} embedded concepts are not in concepts {concepts.key}, first is "
+            f"'{missing[0]}'; give the concepts that were embedded"
+        )
+    return {name: forms[name] for name in names}
+
+
+def _about(config: LabelsConfig, names: Sequence[str], regions: Artifact, embeddings: Artifact) -> dict[str, str]:
+    """What the labels are made of, as metadata of every file: keys of the store and the numbers of the softmax."""
+    encoded, embedded = regions.manifest, embeddings.manifest
+    made_with: Mapping[str, Any] = embedded.get("config", {})
+    weight = {"caption_weight": f"{config.caption_weight:g}"} if config.candidates == "weighted" else {}
+    return {
+        "regions": regions.key,
+        "teacher": _input_key(encoded, "clip"),
+        "pool": _input_key(embedded, "concepts"),
+        "pool_order_sha256": order_sha256(names),
+        "embeddings": embeddings.key,
+        "templates": str(made_with.get("templates", "")),
+        "ensemble": str(made_with.get("ensemble", "")),
+        "temperature": f"{config.temperature:g}",
+        "candidates": config.candidates,
+        **weight,
+    }
+
+
+def _input_key(manifest: Mapping[str, Any], name: str) -> str:
+    """The key of an input; empty for a source, which has none."""
+    return str(manifest.get("inputs", {}).get(name, {}).get("key", ""))
+
+
 def _totals(folder: Folder) -> dict[str, float]:
     """Regions, kept ones, and concepts that label a kept one."""
     num_regions = num_kept = 0
@@ -174,10 +265,15 @@ def _totals(folder: Folder) -> dict[str, float]:
 
 STAGE = Stage(
     name="label_regions",
-    version=1,
-    inputs={"regions": ("regions",), "embeddings": ("embeddings",), "captions": ("captions",)},
+    version=2,
+    inputs={
+        "regions": ("regions",),
+        "embeddings": ("embeddings",),
+        "captions": ("captions",),
+        "concepts": ("concepts",),
+    },
     output="region_labels",
     run=label_regions,
-    optional=frozenset({"captions"}),
+    optional=frozenset({"captions", "concepts"}),
     resumable=True,
 )

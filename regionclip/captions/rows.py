@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
+_BLOCK = 11  # ids whose other bits agree share one integer of up to 2048 bits
+_MASK = (1 << _BLOCK) - 1
+
+
 class Row(NamedTuple):
     """One caption as the file has it, not checked yet; bytes are still to be decoded.
 
@@ -46,7 +50,7 @@ class ReadingConfig:
 
 
 class IdSet:
-    """A set of ids that costs less than a byte per id where they are close-set whole numbers.
+    """A set of ids that costs a bit for each whole number up to the largest, some hundred bytes where one stands alone.
 
     Other values are kept as 8-byte digests, some 70 bytes each.
     """
@@ -63,13 +67,13 @@ class IdSet:
             is_new = digest not in self._digests
             self._digests.add(digest)
             return is_new
-        block, bit = number >> 8, 1 << (number & 255)
+        block, bit = number >> _BLOCK, 1 << (number & _MASK)
         bits = self._bits.get(block, 0)
         self._bits[block] = bits | bit
         return not bits & bit
 
     def __contains__(self, number: int) -> bool:
-        return bool(self._bits.get(number >> 8, 0) & 1 << (number & 255))
+        return bool(self._bits.get(number >> _BLOCK, 0) & 1 << (number & _MASK))
 
 
 def _whole_number(value: object) -> int | None:

@@ -21,6 +21,7 @@ from regionclip.concepts.naming import Naming, singular_name
 from regionclip.digests import file_sha256
 
 BATCH_SIZE = 256  # captions; part of the result where a pipeline pads its batches
+CAPTIONS_OF_A_ZONE = 16 * BATCH_SIZE  # after which the words that they brought are forgotten
 _UNUSED = frozenset(
     ("ner", "entity_ruler", "entity_linker", "lemmatizer", "trainable_lemmatizer", "textcat", "textcat_multilabel")
 )
@@ -62,9 +63,9 @@ class TrainedParser:
 
     def mentions(self, captions: Iterable[str]) -> Iterator[list[Mention]]:
         """The noun phrases of each caption in order, repeated ones repeated."""
-        for batch in minibatch(captions, BATCH_SIZE):
+        for some in minibatch(captions, CAPTIONS_OF_A_ZONE):
             with self._pipeline.memory_zone():
-                docs = self._pipeline.pipe(batch, batch_size=BATCH_SIZE, disable=self._unused)
+                docs = self._pipeline.pipe(some, batch_size=BATCH_SIZE, disable=self._unused)
                 found = [list(self._mentions(doc)) for doc in docs]
             yield from found
 

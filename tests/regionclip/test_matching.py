@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from regionclip.matching import confident, cosine_logits, match
+from regionclip import matching
+from regionclip.matching import Matches, confident, cosine_logits, match, match_top
 
 
 def features(rows: int, width: int = 6, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -109,3 +110,85 @@ def test_confident_means_strictly_above_the_threshold() -> None:
     assert confident(scores, 0.3, keep_all_if_none=False).tolist() == [False] * 3
     assert confident(scores, 0.3, keep_all_if_none=True).tolist() == [True] * 3
     assert confident(scores[:0], 0.3, keep_all_if_none=True).shape == (0,)
+
+
+def entropy_and_margin(probabilities: list[float], first: int) -> tuple[float, float]:
+    others = [value for concept, value in enumerate(probabilities) if concept != first]
+    entropy = -sum(value * math.log(value) for value in probabilities if value)
+    return entropy, probabilities[first] - max(others, default=0.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(1, 6),
+    concepts=st.integers(1, 7),
+    top_k=st.integers(1, 9),
+    with_prior=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_the_likeliest_are_cut_out_of_the_full_distribution(
+    rows: int, concepts: int, top_k: int, with_prior: bool, seed: int
+) -> None:
+    regions, pool = features(rows, seed=seed), features(concepts, seed=seed + 1)
+    priors = features(2, concepts, seed=seed + 2)
+    which = torch.arange(rows) % 2
+    found = match_top(regions, pool, 0.3, top_k, *((priors, which) if with_prior else ()))
+    of_pool = match_oracle(regions, pool, 0.3, None)
+    guided = match_oracle(regions, pool, 0.3, priors[which]) if with_prior else of_pool
+    expected = guided.topk(min(top_k, concepts), dim=1)
+    assert torch.equal(found.concept_ids, expected.indices)
+    torch.testing.assert_close(found.log_probabilities, expected.values)
+    torch.testing.assert_close(found.pool_log_probabilities, of_pool.gather(1, expected.indices))
+    for row, probabilities in enumerate(of_pool.exp().tolist()):
+        entropy, margin = entropy_and_margin(probabilities, int(expected.indices[row, 0]))
+        assert float(found.entropy[row]) == pytest.approx(entropy, abs=1e-9)
+        assert float(found.margin[row]) == pytest.approx(margin, abs=1e-9)
+
+
+def test_the_normaliser_gives_the_probability_of_any_concept_exactly() -> None:
+    regions, pool = features(5, 16), features(40, 16, seed=1)
+    found = match_top(regions, pool, 0.01, 3)
+    logits = cosine_logits(regions, pool, 0.01)
+    torch.testing.assert_close(logits - found.log_normalizer[:, None], match(regions, pool, 0.01))
+
+
+def test_blocks_change_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    regions, pool, prior = features(11), features(5, seed=1), features(2, 5, seed=2)
+    which = torch.tensor([0, 0, 1, 1, 0, 1, 1, 0, 1, 0, 1])
+    whole = match_top(regions, pool, 0.1, 3, prior, which)
+    monkeypatch.setattr(matching, "_BLOCK", 4 * 6)
+    blocks = match_top(regions, pool, 0.1, 3, prior, which)
+    for one, other in zip(whole, blocks, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_half_precision_features_lose_nothing_beyond_single_precision() -> None:
+    regions, pool = features(20, 512, dtype=torch.float32).half(), features(3000, 512, 1, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = match_top(regions, pool, 0.01, 32)
+    exact = match_top(regions.double(), pool.double(), 0.01, 32)
+    assert found.log_probabilities.dtype == torch.float32
+    assert (found.pool_log_probabilities.exp() - exact.pool_log_probabilities.exp()).abs().max() < 1e-5
+    torch.testing.assert_close(found.entropy.double(), exact.entropy, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.log_normalizer, exact.log_normalizer, rtol=1e-6, atol=1e-5)
+
+
+def test_no_regions_match_nothing_and_inputs_stay_as_they_are() -> None:
+    regions, pool = features(3), features(4, seed=1)
+    before = regions.clone(), pool.clone()
+    match_top(regions, pool, 0.1, 2)
+    assert torch.equal(regions, before[0])
+    assert torch.equal(pool, before[1])
+    nothing: Matches = match_top(regions[:0], pool, 0.1, 2)
+    assert nothing.concept_ids.shape == (0, 2)
+    assert nothing.entropy.shape == (0,)
+
+
+def test_a_wrong_number_a_prior_without_choice_and_an_empty_pool_are_refused_when_cut_too() -> None:
+    with pytest.raises(ValueError, match="top_k 0 is below 1"):
+        match_top(features(1), features(2), 0.1, 0)
+    with pytest.raises(ValueError, match="concept pool is empty"):
+        match_top(features(1), features(0), 0.1, 1)
+    prior = torch.tensor([[-math.inf, -math.inf]])
+    with pytest.raises(ValueError, match="excludes every concept for 1 regions"):
+        match_top(features(1), features(2), 0.1, 1, prior, torch.zeros(1, dtype=torch.int64))

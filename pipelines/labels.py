@@ -1,0 +1,181 @@
+"""Region labels from the command line: made again for other concepts, written for other tools, corrections taken in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, Literal, cast
+
+from rich.console import Console
+from rich.text import Text
+
+from pipelines import inputs, summary
+from pipelines.concept_pool import concept_pool
+from pipelines.config import PipelineConfig
+from pipelines.runner import Runner, Tracker
+from pipelines.store import artifact_of, find_artifact
+from regionclip.labels.choosing import Choice, LabelledImage, labelled_images
+from regionclip.labels.writing import Written, odvg_label_map, write_coco, write_odvg, write_yolo
+from stages import embed_concepts, encode_regions, import_labels, label_regions
+from stages.contract import MANIFEST, Artifact, Stage
+from stages.parts import iter_tables, read_table
+from stages.storage import Folder
+
+LABEL_MAP = "_label_map.json"
+_TOWARDS_IMAGES = ("region_labels", "regions", "images")
+
+
+def label(config: PipelineConfig, run: Runner, regions: str | None = None) -> Artifact:
+    """The labels of regions that the store already holds: those of the config, or those of a key. Opens no image."""
+    found = _regions_of(config, run.store) if regions is None else find_artifact(run.store, regions)
+    teacher = inputs.teacher(config, run)
+    _check_regions(found, teacher)
+    return labels_of(config, run, found, teacher)
+
+
+def labels_of(config: PipelineConfig, run: Runner, regions: Artifact, teacher: Artifact) -> Artifact:
+    """The labels that a config gives to regions which this teacher encoded."""
+    concepts = concept_pool(config, run)
+    embeddings = run(embed_concepts.STAGE, config.embeddings, concepts=concepts, clip=teacher)
+    guided = config.labels.candidates != "pool"
+    return run(
+        label_regions.STAGE,
+        config.labels,
+        regions=regions,
+        embeddings=embeddings,
+        captions=inputs.captions(config, run) if guided else None,
+        concepts=concepts if guided else None,
+    )
+
+
+def export(
+    key: str,
+    path: str,
+    store: str,
+    everything: bool = False,
+    min_score: float = 0.0,
+    console: Console | None = None,
+) -> Written:
+    """Write region labels as COCO JSON (.json), ODVG lines (.jsonl) or, where the path has no ending, a YOLO folder.
+
+    everything: also the regions that are not kept. min_score: least probability of a region's first label.
+    """
+    folder, choice = Folder(store), Choice(everything, min_score)
+    labels = find_artifact(folder, key)
+    if labels.kind != "region_labels":
+        raise ValueError(f"{key} is a {labels.kind}; give the key of region_labels ('rgc ls' lists them)")
+    suffix = PurePosixPath(path).suffix
+    if suffix not in ("", ".json", ".jsonl"):
+        raise ValueError(f"{path}: labels are not written as '{suffix}'; choose .json, .jsonl or a folder (no ending)")
+    concepts = json.loads(labels.folder.read(label_regions.CONCEPTS))["concepts"]
+    images = _images(folder, labels, choice)
+    if suffix == "":
+        target = Folder(path)
+        written = write_yolo(lambda name, text: target.write(name, text.encode(), durable=False), images, concepts)
+    else:
+        parent, slash, name = path.rpartition("/")
+        target = Folder(parent if parent else slash or ".")
+        with target.stream(name) as file:
+            if suffix == ".json":
+                info = {"region_labels": labels.key, "everything": everything, "min_score": min_score}
+                written = write_coco(file, images, concepts, info)
+            else:
+                written = write_odvg(file, images, concepts)
+        if suffix == ".jsonl":
+            target.write(name.removesuffix(suffix) + LABEL_MAP, odvg_label_map(concepts))
+    text = f"wrote {path} ({written.regions:,} regions of {written.images:,} images, {labels.kind} {labels.key})"
+    (console or Console()).print(Text(text), soft_wrap=True)
+    return written
+
+
+def import_(
+    path: str,
+    key: str,
+    store: str,
+    absent: Literal["drop", "keep"] = "drop",
+    min_score: float = 0.0,
+    max_rejected_fraction: float = 0.1,
+    tracking_uri: str | None = None,
+    console: Console | None = None,
+) -> Artifact:
+    """Take a corrected COCO JSON export back into the store, over the labels of `key`; print the new key."""
+    console = console or Console()
+    folder = Folder(store)
+    labels = find_artifact(folder, key)
+    config = import_labels.ImportLabelsConfig(
+        path, absent=absent, min_score=min_score, max_rejected_fraction=max_rejected_fraction
+    )
+    import_labels.STAGE.key(config, {"region_labels": labels})  # a wrong file or key is said before a run is opened
+    with Runner(folder, _tracker(folder, {"path": path, "labels": labels.key}, tracking_uri), console=console) as run:
+        artifact = run(import_labels.STAGE, config, region_labels=labels)
+    summary.print_result(console, artifact, store)
+    return artifact
+
+
+class _Keys:
+    """Stands in for a runner where only the places of artifacts are asked for; nothing is run."""
+
+    def __init__(self, store: Folder) -> None:
+        self.store = store
+
+    def __call__(self, stage: Stage, config: Any, **given: Artifact | None) -> Artifact:
+        return artifact_of(self.store, stage.output, stage.key(config, given))
+
+
+def _regions_of(config: PipelineConfig, store: Folder) -> Artifact:
+    keys = cast(Runner, _Keys(store))
+    train = config.data.train
+    regions = keys(
+        encode_regions.STAGE,
+        config.regions,
+        images=inputs.images(config, keys, train),
+        proposals=inputs.proposals(config, keys, train),
+        clip=inputs.teacher(config, keys),
+    )
+    if not regions.folder.exists(MANIFEST):
+        raise ValueError(
+            f"the regions of this config ({regions.key}) are not in {store.uri}; make them with 'rgc run pseudo-label' "
+            "or give the key of other regions ('rgc ls' lists them)"
+        )
+    return regions
+
+
+def _check_regions(regions: Artifact, teacher: Artifact) -> None:
+    if regions.kind != "regions":
+        raise ValueError(f"{regions.key} is a {regions.kind}; give the key of regions ('rgc ls' lists them)")
+    encoded_by = regions.manifest["inputs"]["clip"]["key"]
+    if encoded_by != teacher.key:
+        raise ValueError(
+            f"regions {regions.key} were encoded by the teacher {encoded_by}, the config's is {teacher.key}; "
+            "set 'teacher' to that of the regions"
+        )
+
+
+def _images(store: Folder, labels: Artifact, choice: Choice) -> Iterator[LabelledImage]:
+    listed = read_table(_made_from(store, labels), "images", ["image_id", "file_name"])
+    names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
+    columns = ["image_id", "width", "height", "boxes", "concept_ids", "log_probabilities", "keep"]
+    return labelled_images(iter_tables(labels, "region_labels", columns), names, choice)
+
+
+def _made_from(store: Folder, labels: Artifact) -> Artifact:
+    """The images that were labelled."""
+    artifact = labels
+    while True:
+        if not artifact.folder.exists(MANIFEST):
+            raise ValueError(
+                f"{artifact.kind} {artifact.key}, which the labels {labels.key} were made from, is not in {store.uri}; "
+                "run 'rgc run pseudo-label' again"
+            )
+        if artifact.kind == "images":
+            return artifact
+        given = artifact.manifest["inputs"]
+        source = next(given[name] for name in _TOWARDS_IMAGES if name in given)
+        artifact = artifact_of(store, source["kind"], source["key"])
+
+
+def _tracker(store: Folder, about: dict[str, str], uri: str | None) -> Tracker:
+    from pipelines.tracking import MlflowTracker
+
+    return MlflowTracker(store, "labels-import", about, uri)

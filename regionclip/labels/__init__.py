@@ -1,0 +1,1 @@
+"""Region labels as files of other tools, and what people corrected in these."""
