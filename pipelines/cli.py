@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,6 +28,8 @@ app.add_typer(run_app, name="run")
 app.add_typer(data_app, name="data")
 concepts_app = typer.Typer(no_args_is_help=True, help="Compare concept pools, write them to files and take them in.")
 app.add_typer(concepts_app, name="concepts")
+labels_app = typer.Typer(no_args_is_help=True, help="Write region labels for other tools and take corrections in.")
+app.add_typer(labels_app, name="labels")
 proposals_app = typer.Typer(no_args_is_help=True, help="Judge the boxes that a localiser proposes.")
 app.add_typer(proposals_app, name="proposals")
 
@@ -41,6 +43,7 @@ TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow 
 VERBS = {
     "concepts": "Make the concept pool of captions, and the page about it.",
     "pseudo-label": "Name the regions of images with concepts of captions.",
+    "label": "Label the regions that the store holds once more, for other concepts or settings; opens no image.",
     "pretrain": "Pretrain the student on region labels.",
     "transfer": "Make the student a detector, on base boxes only.",
     "evaluate": "Evaluate the detector on base, novel and all classes.",
@@ -118,6 +121,36 @@ def concepts_import(
     from pipelines.concepts import import_
 
     import_(path, store, concepts, tracking_uri)
+
+
+@labels_app.command("export")
+def labels_export(
+    key: Annotated[str, typer.Argument(help="The key of region_labels, or its first digits.")],
+    path: Annotated[str, typer.Argument(help=".json (COCO), .jsonl (ODVG) or a folder (YOLO).")],
+    everything: Annotated[bool, typer.Option("--all", help="Also regions that are not kept.")] = False,
+    min_score: Annotated[float, typer.Option(help="Least probability of a region's first concept.")] = 0.0,
+    store: Store = DEFAULT_STORE,
+) -> None:
+    """Write region labels as COCO JSON, ODVG lines or a YOLO folder."""
+    from pipelines.labels import export
+
+    export(key, path, store, everything, min_score)
+
+
+@labels_app.command("import")
+def labels_import(
+    path: Annotated[str, typer.Argument(help="A COCO file from 'rgc labels export', corrected.")],
+    labels: Annotated[str, typer.Option("--labels", help="The key of the region_labels that were exported.")],
+    absent: Annotated[Literal["drop", "keep"], typer.Option(help="What becomes of regions no longer listed.")] = "drop",
+    min_score: Annotated[float, typer.Option(help="The one that was given to the export.")] = 0.0,
+    max_rejected_fraction: Annotated[float, typer.Option(help="Annotations that may fit no region.")] = 0.1,
+    store: Store = DEFAULT_STORE,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Take a corrected export back, over the labels it was made from."""
+    from pipelines.labels import import_
+
+    import_(path, labels, store, absent, min_score, max_rejected_fraction, tracking_uri)
 
 
 @proposals_app.command("recall")

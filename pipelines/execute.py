@@ -14,6 +14,7 @@ from pipelines.compare import compare
 from pipelines.concept_pool import concepts_report
 from pipelines.config import PipelineConfig
 from pipelines.evaluate import evaluate
+from pipelines.labels import label
 from pipelines.loading import load
 from pipelines.pretrain import pretrain
 from pipelines.progress import Display
@@ -28,6 +29,7 @@ from stages.storage import Folder
 PIPELINES: dict[str, Callable[[PipelineConfig, Runner], Artifact]] = {
     "concepts": concepts_report,
     "pseudo-label": pseudo_label,
+    "label": label,
     "pretrain": pretrain,
     "transfer": transfer,
     "evaluate": evaluate,

@@ -37,14 +37,15 @@ def pretrain(
     concepts, table = load_embeddings(embeddings.folder.local())
     check_width(table, clip_width(model), f"embeddings {embeddings.key}")
     _check_pool(region_labels, concepts)
-    labels = read_table(region_labels, "region_labels")
+    columns = ["boxes", "concept_ids", "log_probabilities", "keep"]
+    labels = read_table(region_labels, "region_labels", ["image_id", *columns])
     image_ids = labels["image_id"].to_numpy()
     texts, by_image = _captions(captions, image_ids)
     arguments: dict[str, Any] = {
         "config": config,
         "concept_embeddings": table,
         "images": image_files(images, image_ids),
-        "regions": grouped_lists(labels, ["boxes", "concept_ids", "log_probabilities", "keep"]),
+        "regions": grouped_lists(labels, columns),
         "captions": by_image,
         "texts": texts,
     }
