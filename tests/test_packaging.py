@@ -68,7 +68,8 @@ from regionclip.clip_models import create_clip
 from regionclip.report import page
 create_clip("rgc-test-rn")
 load = pipelines.loading.load
-titles = [load(PipelineConfig, name, ["data.root=x", "data.pool_captions.files=[x]"]).title for name in pipelines.loading.preset_names()]
+given = ["data.root=x", "data.pool_captions.files=[x]"]
+titles = [load(PipelineConfig, name, given).title for name in pipelines.loading.preset_names()]
 files = [module.__file__ for module in (pipelines.loading, regionclip.packaged, page)]
 print(json.dumps([files, titles, str(pipelines.loading.presets_folder())]))
 """

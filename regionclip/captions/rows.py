@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-
 _BLOCK = 11  # ids whose other bits agree share one integer of up to 2048 bits
 _MASK = (1 << _BLOCK) - 1
 
