@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from pipelines.execute import PIPELINES
 from pipelines.loading import load
 from pipelines.runner import Planned, Runner
 from pipelines.store import list_artifacts
+from pipelines.tracking import default_tracking_uri
 from stages.contract import Artifact
 from stages.storage import Folder
 
@@ -117,3 +120,30 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     config.write_text(SMOKE)
     smoke = Smoke(config, home / "store", Outcome(0, "", ""))
     return Smoke(config, smoke.store, call(*smoke.arguments("all")))
+
+
+@pytest.fixture(scope="session")
+def sound(smoke: Smoke, rgc: Rgc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with nothing wrong."""
+    folder = tmp_path_factory.mktemp("sound") / "data"
+    assert rgc("data", "scenes", "--config", str(smoke.config), "--out", str(folder)).code == 0
+    return folder
+
+
+@pytest.fixture
+def store(smoke: Smoke, tmp_path: Path) -> Path:
+    """A store that holds all that the smoke run made, to lose nothing of."""
+    return Path(shutil.copytree(smoke.store, tmp_path / "store", copy_function=os.link))
+
+
+@pytest.fixture
+def run(smoke: Smoke, rgc: Rgc, store: Path) -> Rgc:
+    """run(verb, *overrides): a command on the store, recorded where the smoke run is."""
+    tracking = default_tracking_uri(Folder(str(smoke.store)))
+
+    def run(verb: str, *overrides: str, config: str = str(smoke.config)) -> Outcome:
+        sets = [part for override in overrides for part in ("--set", override)]
+        where = ["--store", str(store), "--tracking-uri", tracking]
+        return rgc("run", verb, "--config", config, *where, *sets)
+
+    return run

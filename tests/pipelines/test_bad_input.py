@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -16,7 +15,6 @@ import pytest
 import torch
 
 from pipelines.store import list_artifacts
-from pipelines.tracking import default_tracking_uri
 from regionclip.concepts.rules import RulesParser
 from regionclip.embeddings import load_embeddings, save_embeddings
 from stages.contract import Artifact
@@ -27,37 +25,10 @@ Rgc = Callable[..., Any]
 Data = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def sound(smoke: Any, rgc: Rgc, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with nothing wrong."""
-    folder = tmp_path_factory.mktemp("sound") / "data"
-    assert rgc("data", "scenes", "--config", str(smoke.config), "--out", str(folder)).code == 0
-    return folder
-
-
 @pytest.fixture
 def data(sound: Path, tmp_path: Path) -> Path:
     """A copy of it to break."""
     return Path(shutil.copytree(sound, tmp_path / "data"))
-
-
-@pytest.fixture
-def store(smoke: Any, tmp_path: Path) -> Path:
-    """A store that holds all that the smoke run made, to lose nothing of."""
-    return Path(shutil.copytree(smoke.store, tmp_path / "store", copy_function=os.link))
-
-
-@pytest.fixture
-def run(smoke: Any, rgc: Rgc, store: Path) -> Callable[..., Any]:
-    """run(verb, *overrides): a command on the store, recorded where the smoke run is."""
-    tracking = default_tracking_uri(Folder(str(smoke.store)))
-
-    def run(verb: str, *overrides: str, config: str = str(smoke.config)) -> Any:
-        sets = [part for override in overrides for part in ("--set", override)]
-        where = ["--store", str(store), "--tracking-uri", tracking]
-        return rgc("run", verb, "--config", config, *where, *sets)
-
-    return run
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -260,10 +231,9 @@ def test_a_pool_of_another_width_than_the_teacher_is_refused(run: Any, store: Pa
 def test_an_interrupted_run_keeps_what_it_has_and_goes_on(
     run: Any, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = []
-    for number, lines in enumerate((8, 4)):
-        files.append(tmp_path / f"{number}.txt")
-        files[-1].write_text("two dogs on a table\n" * lines)
+    files = [tmp_path / "0.txt", tmp_path / "1.txt"]
+    for file, lines in zip(files, (8, 4), strict=True):
+        file.write_text("two dogs on a table\n" * lines)
     overrides = [f"data.pool_captions.files={list(map(str, files))}", "labels.candidates=pool"]
     mentions, parsed = RulesParser.mentions, list[str]()
 
