@@ -16,6 +16,7 @@ from stages.contract import Artifact
 
 MEASURES = ((BOX_ACCURACY, "box"), (AP50, "AP50"))
 ABSENT = "-"
+_NUM_SHOWN = 10  # lacking classes; the report lists all
 
 
 def print_result(console: Console, artifact: Artifact, store: str) -> None:
@@ -63,8 +64,11 @@ def _print_coverage(console: Console, artifact: Artifact) -> None:
     table.add_column("lacking, with the captions that name them", ratio=1)
     for name, group in groups.items():
         lacking = [row for row in group["rows"] if row["state"] == "lacking"]
-        shown = ", ".join(f"{row['name']} {ABSENT if row['captions'] is None else row['captions']}" for row in lacking)
-        table.add_row(Text(name), f"{group['covered']} of {group['classes']}", Text(shown))
+        shown = [
+            f"{row['name']} {ABSENT if row['captions'] is None else row['captions']}" for row in lacking[:_NUM_SHOWN]
+        ]
+        shown += [f"and {len(lacking) - _NUM_SHOWN:,} more"] if len(lacking) > _NUM_SHOWN else []
+        table.add_row(Text(name), f"{group['covered']} of {group['classes']}", Text(", ".join(shown)))
     console.print()
     pool = artifact.manifest["inputs"]["concepts"]["key"]
     say(console, "concepts", f"{pool}  ({artifact.manifest['metrics']['concepts']:,.0f})")

@@ -105,10 +105,11 @@ def coco_groups() -> dict[str, tuple[ClassName, ...]]:
 
 
 def read_class_groups(path: Path) -> dict[str, tuple[ClassName, ...]]:
-    """The classes of a COCO or LVIS annotation file, by their 'frequency' or 'split'; read as a stream, once.
+    """The classes of a COCO or LVIS annotation file, or of the bare list of its categories, by 'frequency' or 'split'.
 
-    Without either they are one group, `UNGROUPED`. Raises ValueError for a missing file, one that is not JSON or has
-    no categories, a category without a name or listed twice, and an unknown frequency or split.
+    Without either they are one group, `UNGROUPED`. The file is read as a stream, once. Raises ValueError for a missing
+    file, one that is not JSON or has no categories, a category without a name or listed twice, and an unknown frequency
+    or split.
     """
     path = path.expanduser()
     if not path.is_file():
@@ -121,9 +122,9 @@ def read_class_groups(path: Path) -> dict[str, tuple[ClassName, ...]]:
 def _read_class_groups(path: Path, size: int, changed_ns: int) -> dict[str, tuple[ClassName, ...]]:
     try:
         with path.open("rb") as file:
-            categories = next(
-                iter(ijson.items(file, "categories", use_float=True)), None
-            )  # the rest of the file is not read
+            where = "" if file.read(64).lstrip().startswith(b"[") else "categories"
+            file.seek(0)
+            categories = next(iter(ijson.items(file, where, use_float=True)), None)  # the rest is not read
     except (ijson.JSONError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not JSON ({error}); give a COCO or LVIS annotation file") from error
     if not isinstance(categories, list) or not categories:

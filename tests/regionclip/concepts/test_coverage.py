@@ -202,3 +202,15 @@ def test_a_file_without_sound_categories_is_refused(tmp_path: Path, text: str, w
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file"):
         read_class_groups(tmp_path / "none.json")
+
+
+def test_a_bare_list_of_categories_is_read_like_a_whole_file(tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "air_conditioner", "frequency": "f"}, {"id": 2, "name": "ox", "frequency": "r"}]
+    for name, content in (("bare.json", categories), ("whole.json", {"images": [], "categories": categories})):
+        (tmp_path / name).write_text(json.dumps(content))
+    bare = read_class_groups(tmp_path / "bare.json")
+    assert bare == read_class_groups(tmp_path / "whole.json")
+    assert [(group, [each.name for each in classes]) for group, classes in bare.items()] == [
+        ("rare", ["ox"]),
+        ("frequent", ["air_conditioner"]),
+    ]
