@@ -64,6 +64,7 @@ def _print_coverage(console: Console, artifact: Artifact) -> None:
     table.add_column("lacking, with the captions that name them", ratio=1)
     for name, group in groups.items():
         lacking = [row for row in group["rows"] if row["state"] == "lacking"]
+        lacking.sort(key=lambda row: -(row["captions"] or 0))
         shown = [
             f"{row['name']} {ABSENT if row['captions'] is None else row['captions']}" for row in lacking[:_NUM_SHOWN]
         ]

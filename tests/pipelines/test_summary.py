@@ -76,3 +76,31 @@ def test_other_results_show_kind_key_folder_and_metrics(tmp_path: Path) -> None:
     assert ["steps", "1,200"] in lines
     assert ["loss", "0.1235"] in lines
     assert ["marks", "untrained"] in lines
+
+
+def test_of_many_lacking_classes_the_most_named_are_shown(tmp_path: Path) -> None:
+    manifest = {"inputs": {"concepts": {"kind": "concepts", "key": "c0ffee"}}, "metrics": {"concepts": 1234.0}}
+    report = stored(tmp_path, "concepts_report", manifest)
+    rows = [{"name": f"class{number}", "state": "lacking", "captions": number} for number in range(12)]
+    rows.append({"name": "cat", "state": "same_name", "captions": None})
+    groups = {"novel": {"classes": 13, "covered": 1, "rows": rows}}
+    report.folder.write("coverage.json", json.dumps({"groups": groups}).encode())
+    text = " ".join(printed(report).split())
+    assert "c0ffee (1,234)" in text
+    assert "1 of 13" in text
+    assert "class11 11, class10 10" in text
+    assert "and 2 more" in text
+    assert "class1 1" not in text
+    assert report.folder.path("report.html") in text.replace(" ", "")
+
+
+def test_recall_is_a_table_of_thresholds_and_sizes(tmp_path: Path) -> None:
+    recall = stored(tmp_path, "recall", {})
+    rows = [
+        {"iou": 0.5, "size": "all", "num_objects": 1061, "limits": [10, 1000], "recalls": [0.25, 0.5]},
+        {"iou": 0.5, "size": "small", "num_objects": 0, "limits": [10, 1000], "recalls": None},
+    ]
+    recall.folder.write("recall.json", json.dumps(rows).encode())
+    lines = [line.split() for line in printed(recall).splitlines()]
+    assert ["0.5", "all", "1,061", "25.0", "50.0"] in lines
+    assert ["0.5", "small", "0", "-", "-"] in lines
