@@ -43,7 +43,7 @@ TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow 
 VERBS = {
     "concepts": "Make the concept pool of captions, and the page about it.",
     "pseudo-label": "Name the regions of images with concepts of captions.",
-    "label": "Label the regions that the store holds once more, for other concepts or settings; opens no image.",
+    "label": "Label the regions in the store anew; opens no image.",
     "pretrain": "Pretrain the student on region labels.",
     "transfer": "Make the student a detector, on base boxes only.",
     "evaluate": "Evaluate the detector on base, novel and all classes.",
