@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pipelines.config import DataConfig, PipelineConfig, SplitConfig, TeacherTrainingConfig
 from pipelines.runner import Runner
+from regionclip.clip_models import has_resnet
 from stages import (
     embed_concepts,
     extract_concepts,
@@ -25,6 +26,12 @@ from stages.contract import Artifact
 def read_sources(config: PipelineConfig, run: Runner) -> None:
     """Read whatever is given from outside, so that what is wrong with it is said before any long work."""
     train, test, classes = config.data.train, config.data.test, config.classes
+    start = config.student or config.teacher
+    if not config.from_scratch and not has_resnet(start.model):
+        raise ValueError(
+            f"the student '{start.model}' has no ResNet of CLIP's kind, which pretrain, transfer and evaluate need; "
+            "set 'student' to a model such as RN50-quickgelu (any model can be the teacher)"
+        )
     if not config.from_scratch:
         teacher(config, run)
         student_start(config, run)

@@ -30,7 +30,7 @@ class RegionEncoder(nn.Module):
         if not isinstance(visual, ModifiedResNet):
             raise ValueError(
                 f"a region encoder needs CLIP's ModifiedResNet, got {_tower(visual)}; choose an RN model such as "
-                "RN50-quickgelu for encode_regions, pretrain, transfer and evaluate (embed_concepts takes any model)"
+                "RN50-quickgelu for pretrain, transfer and evaluate (embed_concepts and encode_regions take any model)"
             )
         self.visual: Any = visual
         self.width: int = visual.attnpool.c_proj.out_features

@@ -58,6 +58,7 @@ def check_refused(outcome: Any, *words: str) -> None:
         ("pretrain.resize={rule: odd}", ["'pretrain.resize.rule'", "'odd'"]),
         ("teacher.allow_untrained=false", ["rgc-test-rn", "allow_untrained"]),
         ("teacher.model=rgc-test-m", ["rgc-test-m", "rgc-test-rn"]),
+        ("teacher.model=rgc-test-vit", ["'rgc-test-vit'", "no ResNet", "'student'"]),
         ("teacher.pretrained=nowhere.pt", ["nowhere.pt", "neither a file"]),
         ("proposer_weights=nowhere", ["nowhere", "train-proposer"]),
         ("embeddings.templates=some", ["'some'", "method81"]),
