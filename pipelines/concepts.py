@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines import summary
-from pipelines.runner import Runner, Tracker
 from pipelines.store import find_artifact
+from pipelines.taking_in import take_in
 from regionclip.concepts.difference import Change, Difference, Entry, difference
 from regionclip.concepts.text_form import read_text_form, write_text_form
 from regionclip.embeddings import EMBEDDINGS, load_embeddings, write_bare_embeddings
@@ -28,7 +28,7 @@ from regionclip.schemas import CONCEPTS
 from stages import read_concepts, read_embeddings
 from stages.contract import Artifact, Stage
 from stages.parts import read_table
-from stages.storage import Folder
+from stages.storage import Folder, folder_and_name
 
 TENSOR_SUFFIXES = (".pth", ".pt")
 
@@ -61,8 +61,8 @@ def export(key: str, path: str, store: str, console: Console | None = None) -> N
     suffix = PurePosixPath(path).suffix
     if suffix not in formats:
         raise ValueError(f"{path}: {artifact.kind} are not written as '{suffix}'; choose {', '.join(formats)}")
-    parent, slash, name = path.rpartition("/")
-    Folder(parent if parent else slash or ".").write(name, formats[suffix](artifact))
+    folder, name = folder_and_name(path)
+    folder.write(name, formats[suffix](artifact))
     (console or Console()).print(Text(f"wrote {path} ({artifact.kind} {artifact.key})"), soft_wrap=True)
 
 
@@ -74,14 +74,8 @@ def import_(
     console: Console | None = None,
 ) -> Artifact:
     """Take names (.txt) or, with the list of their names, embeddings (.pth, .pt) into the store; print the key."""
-    console = console or Console()
     stage, config = _source(path, concepts)
-    stage.key(config, {})  # what is wrong with a file is said before a run is opened
-    folder = Folder(store)
-    with Runner(folder, _tracker(folder, path, concepts, tracking_uri), console=console) as run:
-        artifact = run(stage, config)
-    summary.print_result(console, artifact, store)
-    return artifact
+    return take_in("concepts-import", {"path": path, "concepts": concepts}, stage, config, store, tracking_uri, console)
 
 
 def _source(path: str, concepts: str | None) -> tuple[Stage, Any]:
@@ -95,12 +89,6 @@ def _source(path: str, concepts: str | None) -> tuple[Stage, Any]:
             raise ValueError(f"{path} holds numbers without names; give the list of their names with --concepts")
         return read_embeddings.STAGE, read_embeddings.ReadEmbeddingsConfig(path, concepts)
     raise ValueError(f"{path}: '{suffix}' cannot be imported; give names (.txt) or embeddings ({tensors})")
-
-
-def _tracker(store: Folder, path: str, concepts: str | None, uri: str | None) -> Tracker:
-    from pipelines.tracking import MlflowTracker
-
-    return MlflowTracker(store, "concepts-import", {"path": path, "concepts": concepts}, uri)
 
 
 def _pool(text: str, store: str) -> pa.Table:

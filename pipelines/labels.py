@@ -10,17 +10,18 @@ from typing import Any, Literal, cast
 from rich.console import Console
 from rich.text import Text
 
-from pipelines import inputs, summary
+from pipelines import inputs
 from pipelines.concept_pool import concept_pool
 from pipelines.config import PipelineConfig
-from pipelines.runner import Runner, Tracker
+from pipelines.runner import Runner
 from pipelines.store import artifact_of, find_artifact
+from pipelines.taking_in import take_in
 from regionclip.labels.choosing import Choice, LabelledImage, labelled_images
 from regionclip.labels.writing import Written, odvg_label_map, write_coco, write_odvg, write_yolo
 from stages import embed_concepts, encode_regions, import_labels, label_regions
 from stages.contract import MANIFEST, Artifact, Stage
 from stages.parts import iter_tables, read_table
-from stages.storage import Folder
+from stages.storage import Folder, folder_and_name
 
 LABEL_MAP = "_label_map.json"
 _TOWARDS_IMAGES = ("region_labels", "regions", "images")
@@ -74,8 +75,7 @@ def export(
         target = Folder(path)
         written = write_yolo(lambda name, text: target.write(name, text.encode(), durable=False), images, concepts)
     else:
-        parent, slash, name = path.rpartition("/")
-        target = Folder(parent if parent else slash or ".")
+        target, name = folder_and_name(path)
         with target.stream(name) as file:
             if suffix == ".json":
                 info = {"region_labels": labels.key, "everything": everything, "min_score": min_score}
@@ -100,17 +100,14 @@ def import_(
     console: Console | None = None,
 ) -> Artifact:
     """Take a corrected COCO JSON export back into the store, over the labels of `key`; print the new key."""
-    console = console or Console()
-    folder = Folder(store)
-    labels = find_artifact(folder, key)
+    labels = find_artifact(Folder(store), key)
     config = import_labels.ImportLabelsConfig(
         path, absent=absent, min_score=min_score, max_rejected_fraction=max_rejected_fraction
     )
-    import_labels.STAGE.key(config, {"region_labels": labels})  # a wrong file or key is said before a run is opened
-    with Runner(folder, _tracker(folder, {"path": path, "labels": labels.key}, tracking_uri), console=console) as run:
-        artifact = run(import_labels.STAGE, config, region_labels=labels)
-    summary.print_result(console, artifact, store)
-    return artifact
+    about = {"path": path, "labels": labels.key}
+    return take_in(
+        "labels-import", about, import_labels.STAGE, config, store, tracking_uri, console, region_labels=labels
+    )
 
 
 class _Keys:
@@ -173,9 +170,3 @@ def _made_from(store: Folder, labels: Artifact) -> Artifact:
         given = artifact.manifest["inputs"]
         source = next(given[name] for name in _TOWARDS_IMAGES if name in given)
         artifact = artifact_of(store, source["kind"], source["key"])
-
-
-def _tracker(store: Folder, about: dict[str, str], uri: str | None) -> Tracker:
-    from pipelines.tracking import MlflowTracker
-
-    return MlflowTracker(store, "labels-import", about, uri)

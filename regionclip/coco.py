@@ -140,7 +140,8 @@ def _list(path: Path, data: Mapping[str, Any], name: str) -> list[dict[str, Any]
     return value
 
 
-def _is_count(value: object, least: int = 0, bits: int = 63) -> TypeGuard[int]:
+def is_count(value: object, least: int = 0, bits: int = 63) -> TypeGuard[int]:
+    """Whether a JSON value is a whole number from `least` that fits in `bits` bits."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**bits
 
 
@@ -148,14 +149,14 @@ def _image_records(path: Path, data: Mapping[str, Any], split: str | None) -> di
     records: dict[int, dict[str, Any]] = {}
     for image in _list(path, data, "images"):
         identity = image.get("id")
-        if not _is_count(identity):
+        if not is_count(identity):
             raise ValueError(f"{path}: an image record has the id {identity!r}; ids are whole numbers")
         if identity in records:
             raise ValueError(f"{path}: image id {identity} stands twice in 'images'; make ids unique")
         if not isinstance(image.get("file_name"), str) or not image["file_name"]:
             raise ValueError(f"{path}: image {identity} has no 'file_name'; add it")
         for side in ("width", "height"):
-            if not _is_count(image.get(side), least=1, bits=31):
+            if not is_count(image.get(side), least=1, bits=31):
                 raise ValueError(f"{path}: image {identity} has the {side} {image.get(side)!r}; give pixels, 1 or more")
         records[identity] = image
     return _of_split(path, records, split)
@@ -182,7 +183,7 @@ def _checked_annotations(
     seen: set[int] = set()
     for annotation in annotations:
         identity = annotation.get("id")
-        if not _is_count(identity):
+        if not is_count(identity):
             raise ValueError(f"{path}: an annotation has the id {identity!r}; ids are whole numbers")
         if identity in seen:
             raise ValueError(f"{path}: annotation id {identity} stands twice; make ids unique")
@@ -199,7 +200,7 @@ def _categories(path: Path, data: Mapping[str, Any]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for category in _list(path, data, "categories"):
         identity, name = category.get("id"), category.get("name")
-        if not _is_count(identity) or not isinstance(name, str) or not name:
+        if not is_count(identity) or not isinstance(name, str) or not name:
             raise ValueError(f"{path}: category {category!r} needs a whole-number 'id' and a 'name'")
         if identity in categories or name in categories.values():
             raise ValueError(f"{path}: category {identity} '{name}' stands twice; make ids and names unique")

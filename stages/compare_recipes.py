@@ -250,12 +250,10 @@ def lineage(artifacts: Iterable[Artifact]) -> list[ArtifactLine]:
         if not artifact.folder.exists(MANIFEST):
             lines[artifact.key] = ArtifactLine(artifact.kind, artifact.key, "no longer in the store")
             return
-        manifest = artifact.manifest
-        inputs = [(name, given["kind"], given["key"]) for name, given in manifest["inputs"].items()]
-        for _, kind, key in inputs:
+        line = ArtifactLine.of(artifact.kind, artifact.key, artifact.manifest)
+        for _, kind, key in line.inputs:
             visit(Artifact(kind, key, artifact.folder.parent.parent.child(f"{kind}/{key}")))
-        maker = f"{manifest['stage']} v{manifest['version']}"
-        lines[artifact.key] = ArtifactLine(artifact.kind, artifact.key, maker, inputs, manifest["marks"])
+        lines[artifact.key] = line
 
     for artifact in artifacts:
         visit(artifact)

@@ -29,6 +29,11 @@ class Resources:
     num_gpus: float = 0.0
     batch_size: int = 16
 
+    @property
+    def device(self) -> str:
+        """Where the models of a worker are, as torch calls it."""
+        return "cuda" if self.num_gpus > 0 else "cpu"
+
 
 @dataclass(frozen=True)
 class Artifact:

@@ -43,7 +43,7 @@ def embed_concepts(context: Context, config: EmbeddingsConfig, concepts: Artifac
     written = [prompts.NAME_FORMS[config.names](name) for name in names]
     weights = clip.folder.local()
     model, tokenizer = load_clip(weights), load_tokenizer(weights)
-    model.to("cuda" if context.resources.num_gpus > 0 else "cpu")
+    model.to(context.resources.device)
     with torch.inference_mode(), torch_threads(context.resources.num_cpus):
         embeddings = prompts.embed_concepts(model, written, templates.texts, config.ensemble, BATCH_SIZE, tokenizer)
     about = {**identity(config), "templates": templates.source, "num_templates": len(templates.texts)}

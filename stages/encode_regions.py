@@ -121,7 +121,7 @@ def encode_regions(
         "proposals": proposals.folder,
         "clip": clip.folder,
         "batch_size": context.resources.batch_size,
-        "device": "cuda" if context.resources.num_gpus > 0 else "cpu",
+        "device": context.resources.device,
     }
     summary = process_parts(
         context, items, config.part_size, RegionEncoding, arguments, ("regions",), config.max_rejected_fraction

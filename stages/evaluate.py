@@ -195,7 +195,7 @@ def evaluate(
         "images": images_folder(images),
         "proposals": None if proposals is None else proposals.folder,
         "batch_size": context.resources.batch_size,
-        "device": "cuda" if context.resources.num_gpus > 0 else "cpu",
+        "device": context.resources.device,
     }
     tables = ("named_boxes", "detections")
     process_parts(context, items, config.part_size, Evaluator, arguments, tables, config.max_rejected_fraction)

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from regionclip.concepts.counting import NUM_BUCKETS
 from regionclip.concepts.naming import normalize
+from regionclip.concepts.parsing import PARSING
 from regionclip.concepts.pool import Pool, check_names, choose_concepts, pool_of_names
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import write_table
 from stages.rows import RowGroupRef, read_row_group, row_group_refs
 from stages.storage import Folder
 
-PARSING = "parsing.json"
 _NUM_NAMES_SHOWN = 3
 
 

@@ -189,7 +189,7 @@ def label_regions(
         "embeddings": table,
         "surface_forms": _surface_forms(names, concepts),
         "about": _about(config, names, regions, embeddings),
-        "device": "cuda" if context.resources.num_gpus > 0 else "cpu",
+        "device": context.resources.device,
     }
     summary = process_parts(context, items, config.part_size, RegionLabeller, arguments, ("region_labels",), 0.0)
     order = {"concepts": names, "order_sha256": order_sha256(names)}

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from regionclip.concepts.counting import count_mentions, may_fold
-from regionclip.concepts.parsing import ParsingConfig, identity, make_parsers, resolve
+from regionclip.concepts.parsing import PARSING, ParsingConfig, identity, make_parsers, resolve
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import process_parts
 from stages.rows import RowGroupRef, read_row_group, row_group_refs
 from stages.storage import Folder
 
-PARSING = "parsing.json"
 RENEW_AFTER = 1_000_000  # captions; spaCy keeps every word that it ever saw, so parsers are made anew now and then
 
 

@@ -199,7 +199,7 @@ def propose_regions(
         "images": images_folder(images),
         "given": given,
         "batch_size": context.resources.batch_size,
-        "device": "cuda" if context.resources.num_gpus > 0 else "cpu",
+        "device": context.resources.device,
     }
     summary = process_parts(
         context, records, config.part_size, RegionProposer, arguments, ("proposals",), config.max_rejected_fraction

@@ -21,6 +21,7 @@ from regionclip.concepts.coverage import (
     num_covered,
     words_to_count,
 )
+from regionclip.concepts.parsing import PARSING
 from regionclip.concepts.pool import captions_naming
 from regionclip.concepts.vocabularies import RESERVED_GROUPS, ClassName, coco_groups, read_class_groups
 from regionclip.report import concept_lists, concept_plots, plots
@@ -102,7 +103,7 @@ def report_concepts(
         dropped=concept_lists.dropped_names(_optional(concepts, "dropped"), metrics),
         coverage=coverage,
         counted=phrases is not None,
-        lineage=[_line(artifact) for artifact in reversed(given.values())],
+        lineage=[ArtifactLine.of(each.kind, each.key, each.manifest) for each in reversed(given.values())],
     )
     for name, (plot, _) in drawn.items():
         context.folder.write(f"{name}.png", plot.light)
@@ -178,7 +179,7 @@ def _facts(
 
 def _settings(rows: Sequence[Mapping[str, Any]], concepts: Artifact, phrases: Artifact | None) -> list[tuple[str, str]]:
     settings = []
-    parsing = {} if phrases is None else json.loads(phrases.folder.read("parsing.json"))
+    parsing = {} if phrases is None else json.loads(phrases.folder.read(PARSING))
     if parsing:
         settings += [("Parser", " and ".join(parsing["parsers"])), ("Why this one", parsing["message"])]
     found = Counter(parser for row in rows for parser in row["parser"].split("+") if parser)
@@ -193,13 +194,6 @@ def _settings(rows: Sequence[Mapping[str, Any]], concepts: Artifact, phrases: Ar
         settings.append(("Threshold", text + (folding if parsing.get("folds") else "")))
     settings += [("Size limit", f"At most {max_size:,} concepts, the most frequent.")] if max_size else []
     return [(term, words) for term, words in settings if words]
-
-
-def _line(artifact: Artifact) -> ArtifactLine:
-    manifest = artifact.manifest
-    inputs = [(name, given["kind"], given["key"]) for name, given in manifest["inputs"].items()]
-    maker = f"{manifest['stage']} v{manifest['version']}"
-    return ArtifactLine(artifact.kind, artifact.key, maker, inputs, manifest["marks"])
 
 
 def _metrics(coverage: Mapping[str, Sequence[ClassCoverage]]) -> dict[str, float]:

@@ -274,3 +274,9 @@ class _Upload:
         with suppress(OSError):
             self.file.close()
             self._files.rm_file(self._target)
+
+
+def folder_and_name(path: str) -> tuple[Folder, str]:
+    """The folder and the name of a file that is given by its whole path or URI."""
+    parent, slash, name = path.rpartition("/")
+    return Folder(parent if parent else slash or "."), name

@@ -7,12 +7,12 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 import ijson
 
 from regionclip.captions.files import DAMAGE, CaptionFile
 from regionclip.captions.rows import IdSet, ReadingConfig, Rejected, Row
+from regionclip.coco import is_count
 
 _NO_TEXT = "\U0010ffff"  # a code point that no text has; stands for bytes that are not UTF-8
 _ESCAPED = re.compile("[\udc80-\udcff]+")
@@ -31,12 +31,12 @@ def read_coco(source: CaptionFile, config: ReadingConfig) -> Iterator[Row | Reje
         for annotation in ijson.items(_Utf8(file), "annotations.item", use_float=True):
             num_annotations += 1
             place = f": annotation record {num_annotations}"
-            if not isinstance(annotation, dict) or not _is_id(annotation.get("id")):
+            if not isinstance(annotation, dict) or not is_count(annotation.get("id")):
                 yield Rejected(place, "no whole-number 'id'")
                 continue
             num_captions += "caption" in annotation
             place, image_id = f": annotation {annotation['id']}", annotation.get("image_id")
-            if not _is_id(image_id) or image_id not in images.known:
+            if not is_count(image_id) or image_id not in images.known:
                 yield Rejected(place, f"image_id {image_id!r:.50}, which 'images' does not list")
                 continue
             if image_id not in images.selected:
@@ -69,7 +69,7 @@ def _read_images(source: CaptionFile, split: str | None) -> _Images:
         with source.open() as file:
             for image in ijson.items(_Utf8(file), "images.item", use_float=True):
                 num_images += 1
-                if not isinstance(image, dict) or not _is_id(image.get("id")):
+                if not isinstance(image, dict) or not is_count(image.get("id")):
                     continue  # its captions are rejected as those of an unknown image
                 images.known.add(image["id"])
                 if split is None:
@@ -102,10 +102,6 @@ def _check_annotations(
         raise ValueError(f"{source.uri}: no annotation has a 'caption'; give a captions file, not an instances file")
     if split is not None and not num_selected:
         raise ValueError(f"{source.uri}: split '{split}' has no captions; choose another split")
-
-
-def _is_id(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 class _Utf8:

@@ -22,6 +22,7 @@ from regionclip.concepts.trained import (
 )
 
 ParserName: TypeAlias = Literal["auto", "spacy", "rules", "ngrams", "list"]
+PARSING = "parsing.json"  # how phrases were parsed, kept beside them
 _LIBRARIES = ("spacy", "lemminflect")
 
 

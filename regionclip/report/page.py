@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import jinja2
 
@@ -41,6 +42,13 @@ class ArtifactLine:
     maker: str
     inputs: Sequence[tuple[str, str, str]] = ()
     marks: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, kind: str, key: str, manifest: Mapping[str, Any]) -> Self:
+        """The line of an artifact with this manifest."""
+        inputs = [(name, given["kind"], given["key"]) for name, given in manifest["inputs"].items()]
+        maker = f"{manifest['stage']} v{manifest['version']}"
+        return cls(kind, key, maker, inputs, manifest["marks"])
 
 
 @dataclass(frozen=True)
