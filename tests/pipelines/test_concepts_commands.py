@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from pipelines import concepts
 from pipelines.concepts import diff, export, import_
 from pipelines.runner import NoTracker
 from pipelines.store import find_artifact
@@ -30,9 +29,8 @@ OLD, NEW = "dog,9\ncat,7\nbus,5\n", "dog,8\nzebra,6\ncat,7\nant,6\n"
 @pytest.fixture(autouse=True)
 def untracked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """No MLflow, until the returned function is called."""
-    with_mlflow = concepts._tracker
-    monkeypatch.setattr(concepts, "_tracker", lambda *arguments: NoTracker())
-    return lambda: monkeypatch.setattr(concepts, "_tracker", with_mlflow)
+    monkeypatch.setattr("pipelines.tracking.MlflowTracker", lambda *arguments: NoTracker())
+    return monkeypatch.undo
 
 
 @pytest.fixture
@@ -158,7 +156,7 @@ def test_only_concepts_and_embeddings_are_written(tmp_path: Path, store: str) ->
 def test_what_cannot_be_taken_in_is_refused_before_a_run_is_opened(
     tmp_path: Path, store: str, path: str, names: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(concepts, "_tracker", lambda *arguments: pytest.fail("a run was opened"))
+    monkeypatch.setattr("pipelines.tracking.MlflowTracker", lambda *arguments: pytest.fail("a run was opened"))
     with pytest.raises(ValueError, match=message):
         import_(str(tmp_path / path), store, names)
     assert not Path(store).exists()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipelines import labels
 from pipelines.config import PipelineConfig
 from pipelines.labels import export, import_, label
 from pipelines.loading import load
@@ -24,7 +23,7 @@ from stages.storage import Folder
 
 @pytest.fixture(autouse=True)
 def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labels, "_tracker", lambda *arguments: NoTracker())
+    monkeypatch.setattr("pipelines.tracking.MlflowTracker", lambda *arguments: NoTracker())
 
 
 @pytest.fixture(scope="module")
