@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from regionclip import schemas
@@ -151,6 +151,7 @@ side = st.floats(-BOX_TOLERANCE, 100, width=32)
 
 
 @given(st.tuples(side, side, st.floats(2**-10, 102, width=32), st.floats(2**-10, 102, width=32)))
+@example((0.0, -1.0, 1.0, 1.0))
 @settings(max_examples=60, deadline=None)
 def test_every_box_read_lies_in_its_image_and_has_area(
     tmp_path_factory: pytest.TempPathFactory, bbox: tuple[float, ...]
@@ -159,7 +160,8 @@ def test_every_box_read_lies_in_its_image_and_has_area(
     rows, _ = read_coco_boxes(write(tmp_path_factory.mktemp("coco"), data), classes=("dog",))
     x, y, width, height = bbox
     if rows.rejected:
-        assert min(100 - x, 50 - y, 100 + BOX_TOLERANCE - x - width, 50 + BOX_TOLERANCE - y - height) < 1e-4
+        inside = min(100 - x, 50 - y, x + width, y + height)
+        assert min(inside, 100 + BOX_TOLERANCE - x - width, 50 + BOX_TOLERANCE - y - height) < 1e-4
         return
     x1, y1, x2, y2 = rows.table["box"][0].as_py()
     assert 0 <= x1 < x2 <= 100
