@@ -1,23 +1,18 @@
-"""Which files hold the captions, in which form, and how their bytes are read from wherever they lie."""
+"""Which files hold the captions, and in which form."""
 
 from __future__ import annotations
 
-import functools
-import gzip
-import hashlib
-import io
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from pathlib import PurePosixPath
+from typing import Literal, get_args
 
 import ijson
 import pyarrow as pa
 
-from regionclip.digests import file_sha256
+from regionclip.source_files import SourceFile, file_system, uri_of
 
 Format = Literal["auto", "coco", "tsv", "img2dataset", "webdataset", "parquet", "jsonl", "csv", "text"]
 
@@ -35,50 +30,16 @@ _SUFFIXES = {
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _WITHOUT_COLUMNS = ("coco", "text")
 _FOLDER_ORDER = ("parquet", "webdataset")  # what a downloader leaves: tables of the captions beside tars of the images
-_BUFFER = 1 << 14  # bytes decompressed at a time; what is after the last whole buffer of a half-written file is lost
 
 
 @dataclass(frozen=True)
-class CaptionFile:
-    """A file of captions: its path or URI, its form (`auto` and `img2dataset` resolved), and how it is compressed.
+class CaptionFile(SourceFile):
+    """A file of captions, its form resolved from `auto` and `img2dataset`.
 
     first_image_id: the id of image 0 where the images that the file holds too are numbered.
     """
 
-    uri: str
-    form: str
-    compression: str = ""
     first_image_id: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The last part of its path, by which rejected rows name it."""
-        return self.uri.rpartition("/")[2]
-
-    def sha256(self) -> str:
-        """The sha256 (hex) of its bytes as they are stored; read again only when the file has changed."""
-        if "://" not in self.uri:
-            return file_sha256(Path(self.uri))
-        files, path = file_system(self.uri)
-        return _remote_sha256(self.uri, files.ukey(path))
-
-    @contextmanager
-    def open(self) -> Iterator[io.BufferedIOBase]:
-        """Its bytes, decompressed.
-
-        A place that cannot be read raises ValueError; damage raises what the form's decompressor raises.
-        """
-        with closing(_source(self.uri)) as source:
-            raw = io.BufferedReader(source, 1 << 16)
-            if self.compression and not raw.peek(1):
-                raise EOFError("the file is empty, which no compressed file is")
-            if self.compression == "gzip":
-                yield gzip.GzipFile(fileobj=raw)
-            elif self.compression == "zstd":
-                stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-                yield io.BufferedReader(stream, _BUFFER)
-            else:
-                yield raw
 
 
 def find_files(names: Sequence[str], root: str | None, form: str) -> list[CaptionFile]:
@@ -120,16 +81,16 @@ def _inside(root: str, name: str) -> str:
 def _find(where: str, form: str) -> list[CaptionFile]:
     files, path = file_system(where)
     if files.isfile(path):
-        return [_captions_file(_uri(files, path), form)]
+        return [_captions_file(uri_of(files, path), form)]
     if files.isdir(path):
         inside = (each["name"] for each in files.ls(path, detail=True) if each["type"] == "file")
-        return _of_folder(where, [_uri(files, each) for each in inside], form)
+        return _of_folder(where, [uri_of(files, each) for each in inside], form)
     if not any(sign in where for sign in "*?["):
         raise ValueError(f"{where}: no such file; check root and the file name")
     paths = sorted(each for each, state in files.glob(path, detail=True).items() if state["type"] == "file")
     if not paths:
         raise ValueError(f"{where}: no file fits; check the pattern")
-    return [_captions_file(_uri(files, each), form) for each in paths]
+    return [_captions_file(uri_of(files, each), form) for each in paths]
 
 
 def _of_folder(where: str, uris: Sequence[str], form: str) -> list[CaptionFile]:
@@ -172,73 +133,3 @@ def _kind(uri: str) -> tuple[str, str]:
     if compression:
         name = name.rpartition(".")[0]
     return _SUFFIXES.get(PurePosixPath(name).suffix, ""), compression
-
-
-def file_system(where: str) -> tuple[Any, str]:
-    """The fsspec file system of a path or URI, and its path there; ValueError when there is no driver for it."""
-    import fsspec
-    from fsspec.implementations.local import LocalFileSystem
-
-    if "://" not in where:
-        return LocalFileSystem(), str(Path(where).expanduser().absolute())
-    try:
-        files, path = fsspec.core.url_to_fs(where)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"{where}: {error}; install the fsspec driver of its scheme or use a path") from error
-    return files, path
-
-
-def _uri(files: Any, path: str) -> str:
-    uri: str = files.unstrip_protocol(path)
-    return uri.removeprefix("file://")
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _remote_sha256(uri: str, state: str) -> str:
-    with closing(_source(uri)) as source:
-        return hashlib.file_digest(io.BufferedReader(source, 1 << 20), "sha256").hexdigest()
-
-
-def _source(uri: str) -> _Source:
-    files, path = file_system(uri)
-    with _reading(uri):
-        return _Source(uri, files.open(path, "rb"))
-
-
-@contextmanager
-def _reading(uri: str) -> Iterator[None]:
-    """Say of an operating system's error what could not be read; a ValueError is not taken for damage."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"{uri} cannot be read ({error}); check that it is there and may be read") from error
-
-
-class _Source(io.RawIOBase):
-    """The stored bytes of a file."""
-
-    def __init__(self, uri: str, file: Any) -> None:
-        self._uri, self._file = uri, file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return bool(self._file.seekable())
-
-    def readinto(self, buffer: Any, /) -> int:
-        with _reading(self._uri):
-            data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
-from regionclip.captions.files import CaptionFile, file_system, find_files
+from regionclip.captions.files import find_files
 from regionclip.image_sources.tables import ColumnsConfig
 from regionclip.image_sources.tars import EXTENSIONS
+from regionclip.source_files import SourceFile, file_system
 
 Format = Literal["auto", "coco", "webdataset", "parquet", "folder"]
 
@@ -23,7 +24,7 @@ class PackedFile:
 
     number: int
     name: str
-    file: CaptionFile
+    file: SourceFile
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class PlainFile:
 
     def sha256(self, root: str) -> str:
         """The sha256 (hex) of its bytes."""
-        return CaptionFile(f"{root}/{self.name}", "image").sha256()
+        return SourceFile(f"{root}/{self.name}", "image").sha256()
 
 
 def resolve_form(form: str, root: str | None, images: str, instances: str) -> str:

@@ -1,0 +1,129 @@
+"""A file of the user's, wherever it lies: its bytes, decompressed, and what they hash to."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from regionclip.digests import file_sha256
+
+_BUFFER = 1 << 14  # bytes decompressed at a time; what is after the last whole buffer of a half-written file is lost
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that data is read from: its path or URI, the form of its content, and how it is compressed."""
+
+    uri: str
+    form: str
+    compression: str = ""
+
+    @property
+    def name(self) -> str:
+        """The last part of its path, by which rejected rows name it."""
+        return self.uri.rpartition("/")[2]
+
+    def sha256(self) -> str:
+        """The sha256 (hex) of its bytes as they are stored; read again only when the file has changed."""
+        if "://" not in self.uri:
+            return file_sha256(Path(self.uri))
+        files, path = file_system(self.uri)
+        return _remote_sha256(self.uri, files.ukey(path))
+
+    @contextmanager
+    def open(self) -> Iterator[io.BufferedIOBase]:
+        """Its bytes, decompressed.
+
+        A place that cannot be read raises ValueError; damage raises what the form's decompressor raises.
+        """
+        with closing(_source(self.uri)) as source:
+            raw = io.BufferedReader(source, 1 << 16)
+            if self.compression and not raw.peek(1):
+                raise EOFError("the file is empty, which no compressed file is")
+            if self.compression == "gzip":
+                yield gzip.GzipFile(fileobj=raw)
+            elif self.compression == "zstd":
+                stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
+                yield io.BufferedReader(stream, _BUFFER)
+            else:
+                yield raw
+
+
+def file_system(where: str) -> tuple[Any, str]:
+    """The fsspec file system of a path or URI, and its path there; ValueError when there is no driver for it."""
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    if "://" not in where:
+        return LocalFileSystem(), str(Path(where).expanduser().absolute())
+    try:
+        files, path = fsspec.core.url_to_fs(where)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{where}: {error}; install the fsspec driver of its scheme or use a path") from error
+    return files, path
+
+
+def uri_of(files: Any, path: str) -> str:
+    """The URI of a path on a file system; a local one's is the path itself."""
+    uri: str = files.unstrip_protocol(path)
+    return uri.removeprefix("file://")
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _remote_sha256(uri: str, state: str) -> str:
+    with closing(_source(uri)) as source:
+        return hashlib.file_digest(io.BufferedReader(source, 1 << 20), "sha256").hexdigest()
+
+
+def _source(uri: str) -> _Source:
+    files, path = file_system(uri)
+    with _reading(uri):
+        return _Source(uri, files.open(path, "rb"))
+
+
+@contextmanager
+def _reading(uri: str) -> Iterator[None]:
+    """Say of an operating system's error what could not be read; a ValueError is not taken for damage."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{uri} cannot be read ({error}); check that it is there and may be read") from error
+
+
+class _Source(io.RawIOBase):
+    """The stored bytes of a file."""
+
+    def __init__(self, uri: str, file: Any) -> None:
+        self._uri, self._file = uri, file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def readinto(self, buffer: Any, /) -> int:
+        with _reading(self._uri):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
