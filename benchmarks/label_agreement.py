@@ -1,8 +1,8 @@
-"""How often lower precision and the fused form name a region as the default does, on drawn scenes."""
+"""How often lower precision, stored features and the fused form name a region as the default does, on drawn scenes."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from regionclip.clip_models import load_clip
 from regionclip.images import normalize
 from regionclip.packaged import packaged_weights
 from regionclip.prompts import TEMPLATES, embed_concepts
+from regionclip.region_features import pack_features, unpack_features
 from regionclip.scenes.dataset import ScenesConfig, make_scene
 from regionclip.scenes.pictograms import CLASS_NAMES
+from regionclip.schemas import Storage
 from regionclip.teachers.making import make_teacher
 from regionclip.teachers.teacher import TeacherConfig
 
@@ -40,12 +42,17 @@ def agreement() -> dict[str, Any]:
     with torch.inference_mode():
         names = functional.normalize(embed_concepts(clip, CLASS_NAMES, TEMPLATES["plain"]), dim=-1)
 
-    def named(config: TeacherConfig) -> torch.Tensor:
+    def named(config: TeacherConfig, stored: Storage | None = None) -> torch.Tensor:
         features = make_teacher(clip, config).region_features(normalize(images, config.mean, config.std), boxes)
+        if stored is not None:
+            features = unpack_features(pack_features(features, stored)).float()
         return (features @ names.T).argmax(dim=1)
 
     fp32 = {mode: named(TeacherConfig(mode=mode)) for mode in ("dense", "crop")}
     results: dict[str, Any] = {"regions": len(truth), "fp32": {"right": _share(fp32["dense"], truth)}}
+    for storage in get_args(Storage):
+        found = named(TeacherConfig(), storage)
+        results[f"fp32 stored as {storage}"] = {"as_fp32": _share(found, fp32["dense"]), "right": _share(found, truth)}
     for name, config in WAYS.items():
         found = named(config)
         same = fp32["crop" if config.mode == "crop" else "dense"]

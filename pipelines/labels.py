@@ -20,11 +20,11 @@ from regionclip.labels.choosing import Choice, LabelledImage, labelled_images
 from regionclip.labels.writing import Written, odvg_label_map, write_coco, write_odvg, write_yolo
 from stages import embed_concepts, encode_regions, import_labels, label_regions
 from stages.contract import MANIFEST, Artifact, Stage
-from stages.parts import iter_tables, read_table
+from stages.parts import iter_tables
+from stages.rows import table_schema
 from stages.storage import Folder, folder_and_name
 
 LABEL_MAP = "_label_map.json"
-_TOWARDS_IMAGES = ("region_labels", "regions", "images")
 
 
 def label(config: PipelineConfig, run: Runner, regions: str | None = None) -> Artifact:
@@ -70,7 +70,7 @@ def export(
     if suffix not in ("", ".json", ".jsonl"):
         raise ValueError(f"{path}: labels are not written as '{suffix}'; choose .json, .jsonl or a folder (no ending)")
     concepts = json.loads(labels.folder.read(label_regions.CONCEPTS))["concepts"]
-    images = _images(folder, labels, choice)
+    images = _images(labels, choice)
     if suffix == "":
         target = Folder(path)
         written = write_yolo(lambda name, text: target.write(name, text.encode(), durable=False), images, concepts)
@@ -149,24 +149,7 @@ def _check_regions(regions: Artifact, teacher: Artifact) -> None:
         )
 
 
-def _images(store: Folder, labels: Artifact, choice: Choice) -> Iterator[LabelledImage]:
-    listed = read_table(_made_from(store, labels), "images", ["image_id", "file_name"])
-    names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
-    columns = ["image_id", "width", "height", "boxes", "concept_ids", "log_probabilities", "keep"]
-    return labelled_images(iter_tables(labels, "region_labels", columns), names, choice)
-
-
-def _made_from(store: Folder, labels: Artifact) -> Artifact:
-    """The images that were labelled."""
-    artifact = labels
-    while True:
-        if not artifact.folder.exists(MANIFEST):
-            raise ValueError(
-                f"{artifact.kind} {artifact.key}, which the labels {labels.key} were made from, is not in {store.uri}; "
-                "run 'rgc run pseudo-label' again"
-            )
-        if artifact.kind == "images":
-            return artifact
-        given = artifact.manifest["inputs"]
-        source = next(given[name] for name in _TOWARDS_IMAGES if name in given)
-        artifact = artifact_of(store, source["kind"], source["key"])
+def _images(labels: Artifact, choice: Choice) -> Iterator[LabelledImage]:
+    table_schema(labels, "region_labels", ["uri"])
+    columns = ["image_id", "uri", "width", "height", "boxes", "concept_ids", "log_probabilities", "keep"]
+    return labelled_images(iter_tables(labels, "region_labels", columns), choice)

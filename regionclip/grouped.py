@@ -50,6 +50,8 @@ def grouped_rows(
     owners: NDArray[np.int64], image_ids: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]
 ) -> Grouped:
     """Flat rows, row r of the image `owners[r]`, grouped in the order of `image_ids`; rows of others are left out."""
+    if not len(image_ids):
+        return Grouped(np.zeros(1, np.int64), {name: values[:0] for name, values in columns.items()})
     by_id = np.argsort(image_ids, kind="stable")
     place = np.searchsorted(image_ids, owners, sorter=by_id)
     position = by_id[np.minimum(place, len(image_ids) - 1)]

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 from torch import Tensor
@@ -25,6 +26,12 @@ class ImageRecord:
     file_name: str
     width: int
     height: int
+
+
+def records_of(table: pa.Table, named: str) -> list[ImageRecord]:
+    """The images of a table's rows; its column `named` has their file names."""
+    columns = (table[name].to_pylist() for name in ("image_id", named, "width", "height"))
+    return [ImageRecord(*row) for row in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,11 @@ Boxes are float32 [x1, y1, x2, y2] in pixels of the original image, with x2 = x1
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import pyarrow as pa
+
+Storage = Literal["float16", "int8"]
 
 
 def _field(name: str, type_: pa.DataType, about: str, *, nullable: bool = False) -> pa.Field:
@@ -21,8 +24,9 @@ _SIZE = (
     _field("width", pa.int32(), "width of the original image; unit: pixels"),
     _field("height", pa.int32(), "height of the original image; unit: pixels"),
 )
-_PROPOSALS = (
-    _IMAGE_ID,
+_URI = _field("uri", pa.string(), "where the image is, below the folder that the images' manifest calls 'images'")
+_SHA256 = _field("sha256", pa.string(), "of the encoded bytes of the image that were read; hexadecimal")
+_BOXES = (
     *_SIZE,
     _field("boxes", pa.list_(BOX), "xyxy of each proposal; unit: pixels of the original image"),
     _field("objectness", pa.list_(pa.float32()), "raw logit of each proposal; unit: none, may be negative"),
@@ -114,14 +118,15 @@ DROPPED = pa.schema(
     ]
 )
 
-PROPOSALS = pa.schema(_PROPOSALS)
+PROPOSALS = pa.schema([_IMAGE_ID, _URI, *_BOXES])
+_REGIONS = (_IMAGE_ID, _URI, _SHA256, *_BOXES)
 
 _CONCEPT_IDS = "rows of the pool (concepts.json), the likeliest first, per region"
 _POOL = "over the whole pool"
 _EVIDENCE = "null where labels come without a teacher"
 REGION_LABELS = pa.schema(
     [
-        *_PROPOSALS,
+        *_REGIONS,
         _field("concept_ids", pa.list_(pa.list_(pa.int32())), _CONCEPT_IDS),
         _field(
             "log_probabilities",
@@ -181,10 +186,14 @@ REJECTED = pa.schema(
 )
 
 
-def regions(width: int) -> pa.Schema:
-    """Columns of a regions table whose features have `width` numbers each."""
-    features = pa.list_(pa.list_(pa.float16(), width))
-    return pa.schema([*_PROPOSALS, _field("features", features, "region feature of each proposal, by the teacher")])
+def regions(width: int, storage: Storage = "float16") -> pa.Schema:
+    """Columns of a regions table whose features have `width` numbers each; whole numbers of 8 bits have a scale."""
+    about = "region feature of each proposal, by the teacher; unit: none"
+    if storage == "float16":
+        return pa.schema([*_REGIONS, _field("features", pa.list_(pa.list_(pa.float16(), width)), about)])
+    features = _field("features", pa.list_(pa.list_(pa.int8(), width)), f"{about}; to be multiplied by `scale`")
+    scale = _field("scale", pa.list_(pa.float32()), "what the numbers of each feature are multiplied by; unit: none")
+    return pa.schema([*_REGIONS, features, scale])
 
 
 def region_labels(about: Mapping[str, str]) -> pa.Schema:

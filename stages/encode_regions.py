@@ -2,44 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from regionclip import schemas
 from regionclip.clip_models import load_clip
 from regionclip.grouped import Grouped, grouped_lists, list_column
 from regionclip.images import ResizeConfig
-from regionclip.loading import ImageRecord, load_batches
+from regionclip.loading import load_batches, records_of
+from regionclip.region_features import pack_features
 from regionclip.teachers.making import make_teacher
 from regionclip.teachers.memory import keep_freed_memory
 from regionclip.teachers.teacher import TeacherConfig
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import REJECTED, process_parts
-from stages.rows import RowReader, RowRef, count_in_lists, image_files, images_folder, row_refs
+from stages.rows import RowReader, RowRef, count_in_lists, images_folder, list_lengths, table_rows, table_schema
 from stages.storage import Folder
 
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """num_regions: proposals kept of an image, by objectness. part_size: images of one part."""
+    """How regions are encoded.
+
+    num_regions: proposals kept of an image, by objectness. part_size: images of one part.
+    storage: numbers of a feature, in half precision, or in 8 bits with a scale for each region: half the bytes, and
+    not quite the same labels.
+    """
 
     num_regions: int = 100
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     resize: ResizeConfig = field(default_factory=lambda: ResizeConfig(rule="pretraining"))
+    storage: schemas.Storage = "float16"
     max_rejected_fraction: float = 0.01
     part_size: int = 256
 
+    def __post_init__(self) -> None:
+        if self.storage not in get_args(schemas.Storage):
+            raise ValueError(f"storage is '{self.storage}'; choose one of {', '.join(get_args(schemas.Storage))}")
+
 
 @dataclass(frozen=True)
-class ProposedImage:
-    """An image and where its proposals stand."""
+class EncodedImage:
+    """The sha256 (hex) of an image's bytes, and its regions' features as columns with a row each (`pack_features`)."""
 
-    record: ImageRecord
-    proposals: RowRef
+    sha256: str
+    features: Mapping[str, Tensor]
 
 
 class RegionEncoding:
@@ -51,28 +65,35 @@ class RegionEncoding:
         self._config, self._images, self._batch_size, self._device = config, images, batch_size, device
         keep_freed_memory()
         self._teacher = make_teacher(load_clip(clip.local()), config.teacher, device)
-        self._proposals = RowReader(proposals, ["boxes", "objectness"])
+        self._proposals = RowReader(proposals, schemas.PROPOSALS.names)
 
-    def __call__(self, items: Sequence[ProposedImage]) -> dict[str, pa.Table]:
-        table = self._proposals.take([item.proposals for item in items])
+    def __call__(self, rows: Sequence[RowRef]) -> dict[str, pa.Table]:
+        table = self._proposals.take(rows)
         proposals = best_proposals(grouped_lists(table, ["boxes", "objectness"]), self._config.num_regions)
         boxes = torch.split(torch.from_numpy(proposals["boxes"]), np.diff(proposals.offsets).tolist())
-        records = [item.record for item in items]
+        records = records_of(table, "uri")
         rejected: list[tuple[str, str]] = []
-        features: dict[int, torch.Tensor] = {}
+        digests: dict[str, str] = {}
+        encoded: dict[int, EncodedImage] = {}
+
+        def read(uri: str) -> bytes:
+            data = self._images.read(uri)
+            digests[uri] = hashlib.sha256(data).hexdigest()
+            return data
+
         for batch in load_batches(
-            self._images.read,
-            records,
-            self._config.resize,
-            self._batch_size,
-            lambda item, reason: rejected.append((item, reason)),
+            read, records, self._config.resize, self._batch_size, lambda item, reason: rejected.append((item, reason))
         ):
             placed = [(boxes[position] * batch.scale).to(self._device) for position in batch.positions]
             pixels = batch.normalized(self._config.teacher.mean, self._config.teacher.std, self._device)
-            encoded = self._teacher.region_features(pixels, placed).half().cpu()
-            features |= zip(batch.positions, torch.split(encoded, [len(each) for each in placed]), strict=True)
-        regions = regions_table(records, proposals, features, self._teacher.width)
-        return {"regions": regions, REJECTED: schemas.rejected_table(rejected)}
+            packed = pack_features(self._teacher.region_features(pixels, placed), self._config.storage)
+            counts = [len(each) for each in placed]
+            columns = {name: torch.split(column.cpu(), counts) for name, column in packed.items()}
+            for number, position in enumerate(batch.positions):
+                features = {name: parts[number] for name, parts in columns.items()}
+                encoded[position] = EncodedImage(digests[records[position].file_name], features)
+        schema = schemas.regions(self._teacher.width, self._config.storage)
+        return {"regions": regions_table(table, proposals, encoded, schema), REJECTED: schemas.rejected_table(rejected)}
 
 
 def best_proposals(proposals: Grouped, most: int) -> Grouped:
@@ -87,34 +108,31 @@ def best_proposals(proposals: Grouped, most: int) -> Grouped:
 
 
 def regions_table(
-    records: Sequence[ImageRecord], proposals: Grouped, features: dict[int, torch.Tensor], width: int
+    images: pa.Table, proposals: Grouped, encoded: Mapping[int, EncodedImage], schema: pa.Schema
 ) -> pa.Table:
-    """One row (`schemas.regions`) for each image that has features."""
-    positions = np.array(sorted(features), dtype=np.int64)
+    """One row (`schema`, of `schemas.regions`) for each row of `images` that is encoded."""
+    if not encoded:
+        return schema.empty_table()
+    positions = np.array(sorted(encoded), dtype=np.int64)
     rows, _ = proposals.rows(positions)
     counts = proposals.counts(positions)
-    flat = torch.cat([torch.empty(0, width, dtype=torch.float16), *(features[each] for each in positions.tolist())])
-    columns = [
-        pa.array([records[each].image_id for each in positions.tolist()], pa.int64()),
-        pa.array([records[each].width for each in positions.tolist()], pa.int32()),
-        pa.array([records[each].height for each in positions.tolist()], pa.int32()),
-        list_column(proposals["boxes"][rows], counts, schemas.BOX),
-        list_column(proposals["objectness"][rows], counts, pa.float32()),
-        list_column(flat.numpy(), counts, pa.list_(pa.float16(), width)),
-    ]
-    return pa.Table.from_arrays(columns, schema=schemas.regions(width))
+    found = [encoded[position] for position in positions.tolist()]
+    lists = {name: proposals[name][rows] for name in ("boxes", "objectness")}
+    lists |= {name: torch.cat([each.features[name] for each in found]).numpy() for name in found[0].features}
+    columns = {name: images[name].take(pa.array(positions)) for name in ("image_id", "uri", "width", "height")}
+    columns["sha256"] = pa.array([each.sha256 for each in found], pa.string())
+    for name, values in lists.items():
+        columns[name] = list_column(values, counts, schema.field(name).type.value_type)
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def encode_regions(
     context: Context, config: EncodeConfig, images: Artifact, proposals: Artifact, clip: Artifact
 ) -> Result:
     """Write `regions-*.parquet`: boxes, objectness and the teacher's features of each image's best proposals."""
-    refs, table = row_refs(proposals, "proposals", ["image_id", "width", "height"])
-    files = image_files(images, table["image_id"].to_numpy())
-    items = [
-        ProposedImage(ImageRecord(file_name=name, **row), ref)
-        for name, row, ref in zip(files.names, table.to_pylist(), refs, strict=True)
-    ]
+    _check_images(images, proposals)
+    table_schema(proposals, "proposals", ["uri"])
+    weights = list_lengths(proposals, "proposals", "objectness").clip(max=config.num_regions)
     arguments = {
         "config": config,
         "images": images_folder(images),
@@ -124,15 +142,31 @@ def encode_regions(
         "device": context.resources.device,
     }
     summary = process_parts(
-        context, items, config.part_size, RegionEncoding, arguments, ("regions",), config.max_rejected_fraction
+        context,
+        table_rows(proposals, "proposals"),
+        config.part_size,
+        RegionEncoding,
+        arguments,
+        ("regions",),
+        config.max_rejected_fraction,
+        weights=weights,
     )
     total = count_in_lists(context.folder, "regions", "objectness")
     return Result(metrics={**summary.metrics, "num_regions": total, "num_images": summary.num_rows["regions"]})
 
 
+def _check_images(images: Artifact, proposals: Artifact) -> None:
+    searched = proposals.manifest.get("inputs", {}).get("images", {}).get("key", images.key)
+    if searched != images.key:
+        raise ValueError(
+            f"proposals {proposals.key} were found in the images {searched}, not in {images.key}; give the images that "
+            "they were found in"
+        )
+
+
 STAGE = Stage(
     name="encode_regions",
-    version=1,
+    version=2,
     inputs={"images": ("images",), "proposals": ("proposals",), "clip": ("clip", "region_encoder")},
     output="regions",
     run=encode_regions,

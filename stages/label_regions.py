@@ -17,12 +17,13 @@ from torch import Tensor
 from regionclip import schemas
 from regionclip.concepts.finding import ConceptParser
 from regionclip.embeddings import check_width, load_embeddings, order_sha256
-from regionclip.grouped import grouped_lists, list_column
+from regionclip.grouped import grouped_rows, list_column
 from regionclip.matching import Matches, confident, match_top
+from regionclip.region_features import feature_width, read_features
 from regionclip.teachers.memory import keep_freed_memory
-from stages.contract import Artifact, Context, Result, Stage
-from stages.parts import iter_tables, process_parts, read_table
-from stages.rows import RowReader, RowRef, row_refs
+from stages.contract import WORK, Artifact, Context, Result, Stage
+from stages.parts import iter_tables, process_parts, read_table, write_table
+from stages.rows import RowReader, RowRef, TableRows, column_values, list_lengths, table_rows, table_schema
 from stages.storage import Folder
 
 CONCEPTS = "concepts.json"
@@ -100,21 +101,18 @@ def _caption_prior(config: LabelsConfig, named: Sequence[Sequence[int]], num_con
     return prior
 
 
-@dataclass(frozen=True)
-class CaptionedRegions:
-    """Where the regions of an image stand, and its captions (left out where labels do not depend on them)."""
-
-    regions: RowRef
-    captions: tuple[str, ...]
-
-
 class RegionLabeller:
-    """Labels the regions of one part; rows of `schemas.REGION_LABELS`, whose metadata is `about`."""
+    """Labels the regions of one part; rows of `schemas.REGION_LABELS`, whose metadata is `about`.
+
+    captions: tables of the names and rows of those of the regions, with the captions of each image; None where labels
+    do not depend on them.
+    """
 
     def __init__(
         self,
         config: LabelsConfig,
         regions: Folder,
+        captions: Folder | None,
         concepts: Sequence[str],
         embeddings: Tensor,
         surface_forms: Mapping[str, Sequence[str]],
@@ -125,20 +123,25 @@ class RegionLabeller:
         self._config, self._about, self._device = config, about, device
         self._embeddings = embeddings.to(device)
         self._regions = RowReader(regions)
-        self._parser = None if config.candidates == "pool" else ConceptParser(concepts, surface_forms)
+        self._captions = None if captions is None else RowReader(captions)
+        self._parser = None if captions is None else ConceptParser(concepts, surface_forms)
         self._ids = {concept: row for row, concept in enumerate(concepts)}
 
-    def __call__(self, items: Sequence[CaptionedRegions]) -> dict[str, pa.Table]:
-        table = self._regions.take([item.regions for item in items])
-        regions = grouped_lists(table, ["features"])
+    def __call__(self, rows: Sequence[RowRef]) -> dict[str, pa.Table]:
+        table = self._regions.take(rows)
+        regions = read_features(table)
         counts = np.diff(regions.offsets)
         features = torch.from_numpy(regions["features"]).to(self._device)
-        named = None if self._parser is None else [self._named(self._parser, item.captions) for item in items]
-        labels = label(features, self._embeddings, self._config, counts.tolist(), named)
+        labels = label(features, self._embeddings, self._config, counts.tolist(), self._named(rows))
         return {"region_labels": labels_table(table, counts, labels, self._about)}
 
-    def _named(self, parser: ConceptParser, captions: Sequence[str]) -> list[int]:
-        return sorted({self._ids[concept] for caption in captions for concept in parser.concepts_of(caption)})
+    def _named(self, rows: Sequence[RowRef]) -> list[list[int]] | None:
+        """The concepts that the captions of each image name."""
+        if self._captions is None or self._parser is None:
+            return None
+        parser, captions = self._parser, self._captions.take(rows)["captions"]
+        named = ({concept for text in texts for concept in parser.concepts_of(text)} for texts in captions.to_pylist())
+        return [sorted(self._ids[concept] for concept in concepts) for concepts in named]
 
 
 def labels_table(regions: pa.Table, counts: np.ndarray, labels: Labels, about: Mapping[str, str]) -> pa.Table:
@@ -174,41 +177,53 @@ def label_regions(
     concepts: where given, captions name a concept also by the words that were merged into it.
     """
     names, table = load_embeddings(embeddings.folder.local())
-    first = next(iter_tables(regions, "regions", ["features"]))
-    check_width(table, first.schema.field("features").type.value_type.list_size, f"embeddings {embeddings.key}")
-    refs, rows = row_refs(regions, "regions", ["image_id"])
-    texts = _captions_by_image(config, captions)
-    items = [
-        CaptionedRegions(ref, tuple(texts.get(image_id, ())))
-        for ref, image_id in zip(refs, rows["image_id"].to_pylist(), strict=True)
-    ]
+    schema = table_schema(regions, "regions", ["uri", "sha256"])
+    check_width(table, feature_width(schema), f"embeddings {embeddings.key}")
+    rows = table_rows(regions, "regions")
     arguments = {
         "config": config,
         "regions": regions.folder,
+        "captions": _write_captions(context, config, captions, regions, rows),
         "concepts": names,
         "embeddings": table,
         "surface_forms": _surface_forms(names, concepts),
         "about": _about(config, names, regions, embeddings),
         "device": context.resources.device,
     }
-    summary = process_parts(context, items, config.part_size, RegionLabeller, arguments, ("region_labels",), 0.0)
+    weights = list_lengths(regions, "regions", "objectness")
+    summary = process_parts(
+        context, rows, config.part_size, RegionLabeller, arguments, ("region_labels",), 0.0, weights=weights
+    )
     order = {"concepts": names, "order_sha256": order_sha256(names)}
     context.folder.write(CONCEPTS, json.dumps(order, indent=1, ensure_ascii=False).encode())
     return Result(metrics={"num_images": summary.num_items, **_totals(context.folder)})
 
 
-def _captions_by_image(config: LabelsConfig, captions: Artifact | None) -> dict[int, list[str]]:
+def _write_captions(
+    context: Context, config: LabelsConfig, captions: Artifact | None, regions: Artifact, rows: TableRows
+) -> Folder | None:
+    """Where the captions of each image stand, in tables of the names and rows of those of the regions.
+
+    None where labels do not depend on them.
+    """
     if config.candidates == "pool":
-        return {}
+        return None
     if captions is None:
         raise ValueError(f"candidates '{config.candidates}' needs captions of the images; give them or choose 'pool'")
-    by_image: dict[int, list[str]] = {}
-    for row in read_table(captions, "captions", ["image_id", "caption"]).to_pylist():
-        by_image.setdefault(row["image_id"], []).append(row["caption"])
-    by_image.pop(None, None)  # type: ignore[call-overload]
-    if not by_image:
+    said = read_table(captions, "captions", ["image_id", "caption"])
+    said = said.filter(pc.is_valid(said["image_id"]))
+    if not len(said):
         raise ValueError("no caption belongs to an image; give captions with image ids or choose candidates 'pool'")
-    return by_image
+    number = {"number": np.arange(len(said))}
+    by_image = grouped_rows(said["image_id"].to_numpy(), column_values(regions, "regions", "image_id"), number)
+    texts = said["caption"].cast(pa.large_string()).combine_chunks().take(pa.array(by_image["number"]))
+    folder, row = context.folder.child(WORK), 0
+    for part in rows.ranges:
+        offsets = by_image.offsets[row : row + len(part) + 1]
+        lists = pa.LargeListArray.from_arrays(pa.array(offsets - offsets[0]), texts[offsets[0] : offsets[-1]])
+        write_table(folder, part.part, pa.table({"captions": lists}), durable=False)
+        row += len(part)
+    return folder
 
 
 def _surface_forms(names: Sequence[str], concepts: Artifact | None) -> dict[str, list[str]]:
@@ -265,7 +280,7 @@ def _totals(folder: Folder) -> dict[str, float]:
 
 STAGE = Stage(
     name="label_regions",
-    version=2,
+    version=3,
     inputs={
         "regions": ("regions",),
         "embeddings": ("embeddings",),

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 MAX_PART_WEIGHT = 65_536
+Weights = Sequence[int] | NDArray[np.int64]
 
 
-def plan_parts(num_items: int, part_size: int, weights: Sequence[int] | None = None) -> list[slice]:
+def plan_parts(num_items: int, part_size: int, weights: Weights | None = None) -> list[slice]:
     """The items of each part: at most `part_size`, of at most MAX_PART_WEIGHT together unless one alone weighs more."""
+    ends = np.cumsum(np.zeros(num_items, np.int64) if weights is None else weights)
     plan: list[slice] = []
-    start, weight = 0, 0
-    for item in range(num_items):
-        own = 0 if weights is None else weights[item]
-        if item - start == part_size or (item > start and weight + own > MAX_PART_WEIGHT):
-            plan.append(slice(start, item))
-            start, weight = item, 0
-        weight += own
-    return [*plan, slice(start, num_items)]
+    start = 0
+    while start < num_items:
+        most = MAX_PART_WEIGHT + (int(ends[start - 1]) if start else 0)
+        stop = min(start + part_size, max(start + 1, int(np.searchsorted(ends, most, side="right"))))
+        plan.append(slice(start, stop))
+        start = stop
+    return plan

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from stages.contract import Artifact, Context
 from stages.part_actors import forget_tries, run_on_ray
-from stages.part_plan import plan_parts
+from stages.part_plan import Weights, plan_parts
 from stages.ray_session import torch_threads
 from stages.storage import Folder
 
@@ -55,17 +55,18 @@ def process_parts(
     tables: tuple[str, ...],
     max_rejected_fraction: float,
     rejected_of: Literal["items", "rows"] = "items",
-    weights: Sequence[int] | None = None,
+    weights: Weights | None = None,
 ) -> PartsSummary:
     """Turn items into parquet tables, part by part: `worker(**arguments)(items of a part) -> {table: pa.Table}`.
 
     Every part must give every table of `tables`, and may give 'rejected' with columns item and reason. A worker may
     yield several such mappings instead, where a part does not fit in memory: each table of them becomes one row
-    group of the part's file as it comes, and a whole number in them is a count that is added up. Items and
-    arguments must pickle. Part i is written to `<table>-<i>.parquet`, then recorded in `parts/<i>.json`; a restart
-    runs only the parts without a sound record. Raises ValueError when there are no items, when more than
-    `max_rejected_fraction` of them are rejected (or, at the end, of the rows: those of the first table and the
-    rejected ones), when the workers do not fit in the cluster, and with the message of any ValueError of a worker.
+    group of the part's file as it comes, and a whole number in them is a count that is added up. Slices of items, and
+    arguments, must pickle; `weights` say what each item holds. Part i is written to `<table>-<i>.parquet`, then
+    recorded in `parts/<i>.json`; a restart runs only the parts without a sound record. Raises ValueError when
+    there are no items, when more than `max_rejected_fraction` of them are rejected (or, at the end, of the rows:
+    those of the first table and the rejected ones), when the workers do not fit in the cluster, and with the message
+    of any ValueError of a worker.
     """
     if not items:
         raise ValueError(f"there is nothing to process for {context.folder.uri}; the input holds no items")
@@ -74,7 +75,7 @@ def process_parts(
     tally = _Tally(len(items), max_rejected_fraction, tables[0] if rejected_of == "rows" else None)
     pending = []
     for part, rows in enumerate(plan):
-        record = _sound_record(context.folder, part, len(items[rows]))
+        record = _sound_record(context.folder, part, rows.stop - rows.start)
         if record is None:
             pending.append(part)
             forget_tries(context.folder, part)
@@ -101,11 +102,11 @@ def process_parts(
     return PartsSummary(len(items), len(plan), tally.num_rejected, rows_of, tally.counts)
 
 
-def write_table(folder: Folder, name: str, table: pa.Table) -> None:
-    """Write a table as `<name>.parquet`; equal tables give equal bytes."""
+def write_table(folder: Folder, name: str, table: pa.Table, durable: bool = True) -> None:
+    """Write a table as `<name>.parquet`; equal tables give equal bytes. durable: as in `Folder.write`."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, **_PARQUET)
-    folder.write(f"{name}.parquet", sink.getvalue().to_pybytes())
+    folder.write(f"{name}.parquet", sink.getvalue().to_pybytes(), durable)
 
 
 def table_files(folder: Folder, name: str) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from regionclip.digests import file_sha256
 from regionclip.grouped import list_column
 from regionclip.images import ResizeConfig
-from regionclip.loading import ImageRecord, load_batches
+from regionclip.loading import ImageRecord, load_batches, records_of
 from regionclip.proposals.listed import (
     ListedProposer,
     Scores,
@@ -26,10 +26,10 @@ from regionclip.proposals.listed import (
 from regionclip.proposals.network import NetworkProposer, ProposalConfig, load_proposer
 from regionclip.proposals.proposer import Images, JoinedProposers, Proposals, Proposer, Reject
 from regionclip.proposals.unseen import GridProposer, RandomProposer
-from regionclip.schemas import BOX, PROPOSALS, rejected_table
+from regionclip.schemas import BOX, IMAGES, PROPOSALS, rejected_table
 from stages.contract import WORK, Artifact, Context, Result, Stage
 from stages.parts import REJECTED, process_parts, read_table, write_table
-from stages.rows import count_in_lists, image_records, images_folder
+from stages.rows import RowReader, RowRef, column_values, count_in_lists, images_folder, table_rows
 from stages.storage import Folder
 
 Method = Literal["rpn", "ground_truth", "grid", "random", "precomputed"]
@@ -109,8 +109,11 @@ class Given:
 class RegionProposer:
     """Proposes boxes in the images of one part; rows of `schemas.PROPOSALS`, boxes in original pixels."""
 
-    def __init__(self, config: ProposeConfig, images: Folder, given: Given, batch_size: int, device: str) -> None:
+    def __init__(
+        self, config: ProposeConfig, listed: Folder, images: Folder, given: Given, batch_size: int, device: str
+    ) -> None:
         self._config, self._images, self._batch_size = config, images, batch_size
+        self._listed = RowReader(listed, IMAGES.names)
         self._proposer = JoinedProposers(
             [_proposer(method, config, given, device) for method in config.methods],
             [config.logit_offsets.get(method, 0.0) for method in config.methods],
@@ -118,7 +121,8 @@ class RegionProposer:
             config.top_k,
         )
 
-    def __call__(self, records: Sequence[ImageRecord]) -> dict[str, pa.Table]:
+    def __call__(self, rows: Sequence[RowRef]) -> dict[str, pa.Table]:
+        records = records_of(self._listed.take(rows), "file_name")
         rejected: list[tuple[str, str]] = []
 
         def reject(item: str, reason: str) -> None:
@@ -167,6 +171,7 @@ def proposals_table(records: Sequence[ImageRecord], proposals: Sequence[Proposal
     objectness = torch.cat([torch.empty(0), *(each.objectness for each in proposals)]).float().numpy()
     columns = [
         pa.array([record.image_id for record in records], pa.int64()),
+        pa.array([record.file_name for record in records], pa.string()),
         pa.array([record.width for record in records], pa.int32()),
         pa.array([record.height for record in records], pa.int32()),
         list_column(boxes, counts, BOX),
@@ -188,22 +193,21 @@ def propose_regions(
     precomputed boxes some are none counts once among the rejected, and keeps the others.
     """
     _check_inputs(config, {"rpn": proposer, "ground_truth": boxes})
-    records = image_records(images)
     given = Given(
         None if proposer is None else proposer.folder,
         None if boxes is None else boxes.folder,
-        None if config.precomputed is None else _precomputed(context, config.precomputed, records),
+        None if config.precomputed is None else _precomputed(context, config.precomputed, images),
     )
     arguments = {
         "config": config,
+        "listed": images.folder,
         "images": images_folder(images),
         "given": given,
         "batch_size": context.resources.batch_size,
         "device": context.resources.device,
     }
-    summary = process_parts(
-        context, records, config.part_size, RegionProposer, arguments, ("proposals",), config.max_rejected_fraction
-    )
+    rows, fraction = table_rows(images, "images"), config.max_rejected_fraction
+    summary = process_parts(context, rows, config.part_size, RegionProposer, arguments, ("proposals",), fraction)
     total = count_in_lists(context.folder, "proposals", "objectness")
     return Result(metrics={**summary.metrics, "num_proposals": total, "num_images": summary.num_rows["proposals"]})
 
@@ -225,9 +229,7 @@ def _check_inputs(config: ProposeConfig, inputs: Mapping[str, Artifact | None]) 
             raise ValueError(f"the proposal method is '{', '.join(config.methods)}'; {remedy}")
 
 
-def _precomputed(
-    context: Context, config: PrecomputedConfig, records: Sequence[ImageRecord]
-) -> tuple[Folder, str, Scores]:
+def _precomputed(context: Context, config: PrecomputedConfig, images: Artifact) -> tuple[Folder, str, Scores]:
     """Where the workers find the listed boxes as parquet: the given file, or one that is made here of JSON."""
     source = _existing(config)
     if source.suffix == ".json":
@@ -237,12 +239,12 @@ def _precomputed(
         place: tuple[Folder, str, Scores] = work, f"{name}.parquet", "logit"
     else:
         place = Folder(str(source.parent)), source.name, config.scores or "logit"
-    ids = listed_ids(place[0].local() / place[1])
-    known = int(np.isin([record.image_id for record in records], ids).sum())
+    ids, wanted = listed_ids(place[0].local() / place[1]), column_values(images, "images", "image_id")
+    known = int(np.isin(wanted, ids).sum())
     if not known:
-        raise ValueError(f"{source} lists boxes of {len(ids)} images and none of these {len(records)}; compare the ids")
-    if known < len(records):
-        context.say(f"{source.name} lists boxes for {known} of {len(records)} images, the others get none of it")
+        raise ValueError(f"{source} lists boxes of {len(ids)} images and none of these {len(wanted)}; compare the ids")
+    if known < len(wanted):
+        context.say(f"{source.name} lists boxes for {known} of {len(wanted)} images, the others get none of it")
     return place
 
 
@@ -255,7 +257,7 @@ def _existing(config: PrecomputedConfig) -> Path:
 
 STAGE = Stage(
     name="propose_regions",
-    version=1,
+    version=2,
     inputs={"images": ("images",), "proposer": ("proposer",), "boxes": ("boxes",)},
     output="proposals",
     run=propose_regions,

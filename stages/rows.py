@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import groupby
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from regionclip.training.images import ImageFiles
 
 OWN_STORE = "store:"
+_ROWS_AT_A_TIME = 16_384
 
 
 @dataclass(frozen=True)
@@ -37,30 +39,131 @@ class RowRef:
     row: int
 
 
+@dataclass(frozen=True)
+class RowRange:
+    """Rows `start` to `stop` of the table file `part` (without its ending)."""
+
+    part: str
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class TableRows(Sequence[RowRef]):
+    """References to rows of a table, held as ranges, so that a slice of them is small however many rows it has."""
+
+    ranges: tuple[RowRange, ...]
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[RowRef]:
+        return (RowRef(each.part, row) for each in self.ranges for row in range(each.start, each.stop))
+
+    @overload
+    def __getitem__(self, index: int) -> RowRef: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> TableRows: ...
+
+    def __getitem__(self, index: int | slice) -> RowRef | TableRows:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            assert step == 1, "rows are taken in their order"
+            return TableRows(tuple(self._between(start, stop)))
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        (found,) = self._between(index, index + 1)
+        return RowRef(found.part, found.start)
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(len(each) for each in self.ranges))
+
+    def _between(self, start: int, stop: int) -> Iterator[RowRange]:
+        for number in range(bisect_right(self._ends, start), len(self.ranges)):
+            if start >= stop:
+                return
+            each, end = self.ranges[number], min(stop, self._ends[number])
+            first = each.stop - (self._ends[number] - start)
+            yield RowRange(each.part, first, first + end - start)
+            start = end
+
+
+def table_rows(source: Artifact, table: str) -> TableRows:
+    """References to all rows of a table in order; only the files' ends are read."""
+    ranges = []
+    for name in table_files(source.folder, table):
+        with _parquet(source.folder, name) as file:
+            ranges.append(RowRange(name.removesuffix(".parquet"), 0, file.metadata.num_rows))
+    return TableRows(tuple(each for each in ranges if len(each)))
+
+
+def table_schema(source: Artifact, table: str, needed: Sequence[str]) -> pa.Schema:
+    """The schema of a table; ValueError where a `needed` column is not there, as in tables of an older version."""
+    with _parquet(source.folder, table_files(source.folder, table)[0]) as file:
+        schema = file.schema_arrow
+    missing = [name for name in needed if name not in schema.names]
+    if missing:
+        raise ValueError(
+            f"{source.kind} {source.key} have no column {', '.join(missing)}: an older version made them; make them "
+            "again with 'rgc run'"
+        )
+    return schema
+
+
+def column_values(source: Artifact | Folder, table: str, column: str) -> NDArray[Any]:
+    """A column of numbers, over all parts of a table in order."""
+    return np.concatenate([part[column].to_numpy() for part in iter_tables(source, table, [column])])
+
+
+def list_lengths(source: Artifact | Folder, table: str, column: str) -> NDArray[np.int64]:
+    """How many elements a list column has in each row, over all parts of a table in order, int64 [rows]."""
+    parts = iter_tables(source, table, [column])
+    return np.concatenate([pc.list_value_length(part[column]).to_numpy() for part in parts]).astype(np.int64)
+
+
 def row_refs(source: Artifact, table: str, columns: Sequence[str]) -> tuple[list[RowRef], pa.Table]:
     """References to all rows of a table in order, beside the named columns of it."""
-    parts = [name.removesuffix(".parquet") for name in source.folder.names() if _is_part(name, table)]
-    tables = list(iter_tables(source, table, columns))
-    refs = [RowRef(part, row) for part, rows in zip(parts, tables, strict=True) for row in range(len(rows))]
-    return refs, pa.concat_tables(tables)
+    return list(table_rows(source, table)), read_table(source, table, columns)
 
 
-@dataclass
+@dataclass(frozen=True)
 class RowReader:
-    """Reads referenced rows of a folder, keeping the file that was read last."""
+    """Reads referenced rows of a folder's tables; of a large file no more than a piece at a time is in memory."""
 
     folder: Folder
     columns: Sequence[str] | None = None
-    _last: tuple[str, pa.Table] | None = field(default=None, init=False)
 
-    def take(self, refs: Sequence[RowRef]) -> pa.Table:
+    def take(self, rows: Sequence[RowRef]) -> pa.Table:
         """The referenced rows in their order."""
-        pieces = []
-        for part, group in groupby(refs, key=lambda ref: ref.part):
-            if self._last is None or self._last[0] != part:
-                self._last = part, next(iter_tables(self.folder, part, self.columns))
-            pieces.append(self._last[1].take([ref.row for ref in group]))
-        return pa.concat_tables(pieces).combine_chunks()
+        return pa.concat_tables([self._read(each) for each in _ranges(rows)]).combine_chunks()
+
+    def _read(self, wanted: RowRange) -> pa.Table:
+        (name,) = table_files(self.folder, wanted.part)
+        with _parquet(self.folder, name) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            first, last = np.searchsorted(np.cumsum(sizes), [wanted.start, wanted.stop - 1], side="right")
+            at, pieces = sum(sizes[:first]), []
+            for batch in file.iter_batches(_ROWS_AT_A_TIME, range(first, last + 1), self.columns):
+                start, stop = max(wanted.start, at) - at, min(wanted.stop - at, len(batch))
+                at += len(batch)
+                if start < stop:
+                    pieces.append(batch.slice(start, stop - start))
+                if at >= wanted.stop:
+                    break
+        return pa.Table.from_batches(pieces)
+
+
+def _ranges(rows: Sequence[RowRef]) -> Iterator[RowRange]:
+    """The rows as the longest ranges, in their order."""
+    runs = groupby(enumerate(rows), key=lambda each: (each[1].part, each[1].row - each[0]))
+    for (part, _), run in runs:
+        refs = [ref for _, ref in run]
+        yield RowRange(part, refs[0].row, refs[-1].row + 1)
 
 
 @dataclass(frozen=True)
@@ -112,9 +215,9 @@ def image_files(images: Artifact, image_ids: NDArray[np.int64]) -> ImageFiles:
 
 def image_records(images: Artifact) -> list[ImageRecord]:
     """The listed images, in order."""
-    from regionclip.loading import ImageRecord
+    from regionclip.loading import records_of
 
-    return [ImageRecord(**row) for row in read_table(images, "images", schemas.IMAGES.names).to_pylist()]
+    return records_of(read_table(images, "images", schemas.IMAGES.names), "file_name")
 
 
 def images_folder(images: Artifact) -> ImageFolder:
@@ -181,12 +284,7 @@ def _row_group(folder: Folder, file: str, column: str, group: int) -> pa.Chunked
 
 def count_in_lists(folder: Folder, table: str, column: str) -> int:
     """The elements of a list column over all rows of a table."""
-    return sum(pc.sum(pc.list_value_length(part[column])).as_py() or 0 for part in iter_tables(folder, table, [column]))
-
-
-def _is_part(name: str, table: str) -> bool:
-    stem, dash, number = name.removesuffix(".parquet").rpartition("-")
-    return name == f"{table}.parquet" or (stem == table and bool(dash) and number.isdigit())
+    return int(list_lengths(folder, table, column).sum())
 
 
 def _folder(source: Artifact | Folder) -> Folder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,11 +32,12 @@ class Choice:
 class LabelledImage:
     """An image and n regions of it: boxes float32 [n, 4] xyxy pixels, their first concepts and their scores [n].
 
-    numbers: which region of the whole table each is, counted from 0. scores: probability among the candidates.
+    uri: where it is, below the folder of its images. numbers: which region of the whole table each is, counted from 0.
+    scores: probability among the candidates.
     """
 
     image_id: int
-    file_name: str
+    uri: str
     width: int
     height: int
     numbers: NDArray[np.int64]
@@ -46,29 +47,18 @@ class LabelledImage:
     keep: NDArray[np.bool_]
 
 
-def labelled_images(
-    tables: Iterable[pa.Table], file_names: Mapping[int, str], choice: Choice
-) -> Iterator[LabelledImage]:
-    """All images of region-label tables (`schemas.REGION_LABELS`) in order, with the regions that are chosen.
-
-    Raises ValueError for an image without a file name.
-    """
+def labelled_images(tables: Iterable[pa.Table], choice: Choice) -> Iterator[LabelledImage]:
+    """All images of region-label tables (`schemas.REGION_LABELS`) in order, with the regions that are chosen."""
     before = 0
     for table in tables:
         regions = grouped_lists(table, ["boxes", "concept_ids", "log_probabilities", "keep"])
         scores, firsts = first_scores(regions["log_probabilities"]), first_concepts(regions["concept_ids"])
         shown = choice.shown(regions["keep"], scores)
-        sizes = table.select(["image_id", "width", "height"]).to_pylist()
-        for image, start, end in zip(sizes, regions.offsets[:-1], regions.offsets[1:], strict=True):
-            name = file_names.get(image["image_id"])
-            if name is None:
-                raise ValueError(
-                    f"image {image['image_id']} is labelled but has no file name; give the images that were labelled"
-                )
+        images = table.select(["image_id", "uri", "width", "height"]).to_pylist()
+        for image, start, end in zip(images, regions.offsets[:-1], regions.offsets[1:], strict=True):
             rows = start + np.flatnonzero(shown[start:end])
             yield LabelledImage(
                 **image,
-                file_name=name,
                 numbers=before + rows,
                 boxes=regions["boxes"][rows],
                 concept_ids=firsts[rows].astype(np.int64),
@@ -80,9 +70,9 @@ def labelled_images(
 
 def first_scores(log_probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
     """The probability of the first label of each region [R, k]."""
-    return np.exp(log_probabilities.reshape(len(log_probabilities), -1)[:, :1].reshape(-1))
+    return np.exp(log_probabilities[:, :1].reshape(-1))
 
 
 def first_concepts(concept_ids: NDArray[np.int32]) -> NDArray[np.int32]:
     """The first concept of each region [R, k]."""
-    return concept_ids.reshape(len(concept_ids), -1)[:, :1].reshape(-1)
+    return concept_ids[:, :1].reshape(-1)

@@ -104,9 +104,10 @@ def correct(
     makes the region certain of it: log-probability 0, and -inf for the others. A region that was shown and has no
     annotation any more is not kept, unless `absent` is 'keep'. Images that the file does not list stay as they are.
     """
-    missing = [name for name in _COLUMNS if name not in table.column_names or table[name].null_count]
+    needed = ("uri", "sha256", *_COLUMNS)
+    missing = [name for name in needed if name not in table.column_names or table[name].null_count]
     if missing:
-        raise ValueError(f"the labels have no {', '.join(missing)}; label the regions again")
+        raise ValueError(f"the labels have no {', '.join(missing)}; label the regions again with 'rgc run'")
     regions = grouped_lists(table, _COLUMNS)
     counts = dict.fromkeys(("relabelled", "dropped", "added"), 0)
     rejected: list[tuple[str, str]] = []

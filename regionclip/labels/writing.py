@@ -37,7 +37,7 @@ def write_coco(
     def annotations() -> Iterator[dict[str, Any]]:
         for image in images:
             size = {"width": image.width, "height": image.height}
-            seen.append({"id": image.image_id, "file_name": image.file_name, **size})
+            seen.append({"id": image.image_id, "file_name": image.uri, **size})
             yield from _annotations(image, concepts)
 
     num_regions = _write_list(file, annotations())
@@ -57,11 +57,9 @@ def write_yolo(write: Callable[[str, str], None], images: Iterable[LabelledImage
     num_regions = 0
     write(CLASSES, "".join(f"{name}\n" for name in concepts))
     for image in images:
-        name = f"labels/{PurePosixPath(image.file_name).with_suffix('.txt')}"
+        name = f"labels/{PurePosixPath(image.uri).with_suffix('.txt')}"
         if name in names:
-            raise ValueError(
-                f"{image.file_name} and another image would share {name}; rename one, or export as COCO (.json)"
-            )
+            raise ValueError(f"{image.uri} and another image would share {name}; rename one, or export as COCO (.json)")
         names.add(name)
         size = np.array([image.width, image.height], np.float64)
         corners = (image.boxes.astype(np.float64).reshape(-1, 2, 2) / size).clip(0, 1)
@@ -88,7 +86,7 @@ def write_odvg(file: BinaryIO, images: Iterable[LabelledImage], concepts: Sequen
             )
         ]
         size = {"height": image.height, "width": image.width}
-        file.write(_json({"filename": image.file_name, **size, "detection": {"instances": instances}}) + b"\n")
+        file.write(_json({"filename": image.uri, **size, "detection": {"instances": instances}}) + b"\n")
         num_images, num_regions = num_images + 1, num_regions + len(instances)
     return Written(num_images, num_regions)
 

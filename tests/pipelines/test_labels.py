@@ -17,7 +17,7 @@ from pipelines.loading import load
 from pipelines.runner import NoTracker, Runner
 from pipelines.store import artifact_of
 from stages.contract import Artifact, Resources
-from stages.parts import read_table
+from stages.parts import read_table, table_files, write_table
 from stages.storage import Folder
 
 
@@ -137,10 +137,22 @@ def test_what_cannot_be_exported_is_said(smoke: Any, store: Path, guided: Artifa
         export(pool.key, str(tmp_path / "labels.json"), str(store))
 
 
-def test_labels_whose_images_are_gone_are_not_exported(store: Path, guided: Artifact, tmp_path: Path) -> None:
-    moved = tmp_path / "store"
-    shutil.copytree(store, moved)
-    shutil.rmtree(moved / "images")
-    with pytest.raises(ValueError, match=r"images .*, which the labels .* were made from, is not in"):
-        export(guided.key, str(tmp_path / "labels.json"), str(moved))
-    assert not (tmp_path / "labels.json").exists()
+def test_labels_are_exported_without_what_they_were_made_from(store: Path, guided: Artifact, tmp_path: Path) -> None:
+    alone = tmp_path / "store"
+    shutil.copytree(store / "region_labels", alone / "region_labels")
+    for name, place in (("whole", store), ("alone", alone)):
+        export(guided.key, str(tmp_path / f"{name}.json"), str(place), console=quiet())
+    exported = (tmp_path / "alone.json").read_bytes()
+    assert exported == (tmp_path / "whole.json").read_bytes()
+    assert all(image["file_name"].endswith(".jpg") for image in json.loads(exported)["images"])
+
+
+def test_labels_of_an_older_version_are_not_exported(store: Path, guided: Artifact, tmp_path: Path) -> None:
+    shutil.copytree(store / "region_labels", tmp_path / "store" / "region_labels")
+    old = artifact_of(Folder(str(tmp_path / "store")), guided.kind, guided.key)
+    for name in table_files(old.folder, "region_labels"):
+        stem = name.removesuffix(".parquet")
+        write_table(old.folder, stem, read_table(old.folder, stem).drop_columns(["uri"]))
+    with pytest.raises(ValueError, match="have no column uri: an older version made them; make them again"):
+        export(guided.key, str(tmp_path / "labels"), str(tmp_path / "store"))
+    assert not (tmp_path / "labels").exists()

@@ -57,6 +57,11 @@ def test_flat_rows_are_grouped_by_image_in_their_order(owners: list[int], image_
         assert grouped["row"][rows].tolist() == [row for row, owner in enumerate(owners) if owner == image_id]
 
 
+def test_no_images_have_no_rows() -> None:
+    grouped = grouped_rows(np.array([4, 5]), np.empty(0, np.int64), {"row": np.arange(2)})
+    assert (len(grouped), len(grouped["row"])) == (0, 0)
+
+
 def test_an_empty_table_is_refused() -> None:
     with pytest.raises(ValueError, match="the table is empty"):
         grouped_lists(pa.table({"boxes": pa.array([], pa.list_(BOX))}), ["boxes"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from stages.part_plan import MAX_PART_WEIGHT, plan_parts
 @given(st.lists(st.integers(0, 2 * MAX_PART_WEIGHT), min_size=1, max_size=40), st.integers(1, 9))
 def test_a_part_is_bounded_in_items_and_weight_and_no_smaller_than_need_be(weights: list[int], part_size: int) -> None:
     plan = plan_parts(len(weights), part_size, weights)
+    assert plan == plan_parts(len(weights), part_size, np.array(weights))
     assert [item for part in plan for item in range(part.start, part.stop)] == list(range(len(weights)))
     for part, following in zip(plan, [*plan[1:], None], strict=True):
         size, weight = part.stop - part.start, sum(weights[part])

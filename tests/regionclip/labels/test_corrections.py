@@ -42,7 +42,7 @@ def table(keep: list[bool] | None = None) -> pa.Table:
         "margin": [0.7, 0.5, 0.05],
         "source": ["teacher"] * 3,
     }
-    rows = [{"image_id": image_id, **row} for image_id in (4, 5)]
+    rows = [{"image_id": image_id, "uri": f"{image_id}.jpg", "sha256": "0" * 64, **row} for image_id in (4, 5)]
     return pa.Table.from_pylist(rows, schema=region_labels({"pool": "abc"}))
 
 
@@ -53,7 +53,7 @@ def exported(change: Change = lambda data: None, choice: Choice | None = None) -
     """The labels as they are exported, then changed."""
     choice, out = choice or Choice(), io.BytesIO()
     info = {"region_labels": "k", "everything": choice.everything, "min_score": choice.min_score}
-    write_coco(out, labelled_images([table()], {4: "4.jpg", 5: "5.jpg"}, choice), CONCEPTS, info)
+    write_coco(out, labelled_images([table()], choice), CONCEPTS, info)
     data: dict[str, Any] = json.loads(out.getvalue())
     change(data)
     return data

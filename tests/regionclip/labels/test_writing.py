@@ -20,10 +20,14 @@ CONCEPTS = ("cat", "red kite", "cup")
 NAMES = {7: "a/seven.jpg", 9: "nine.png"}
 
 
-def image(image_id: int, *regions: tuple[list[float], list[int], float, bool]) -> pa.Table:
+def image(
+    image_id: int, *regions: tuple[list[float], list[int], float, bool], names: dict[int, str] = NAMES
+) -> pa.Table:
     """A row of 40 x 20 pixels; a region is its box, concepts, score of the first and keep."""
     row = {
         "image_id": image_id,
+        "uri": names[image_id],
+        "sha256": "0" * 64,
         "width": 40,
         "height": 20,
         "boxes": [box for box, *_ in regions],
@@ -42,7 +46,7 @@ EMPTY = image(9, ([0, 0, 4, 4], [0, 1], 0.5, False))
 
 def coco(*tables: pa.Table, choice: Choice | None = None) -> dict[str, Any]:
     out = io.BytesIO()
-    write_coco(out, labelled_images(tables, NAMES, choice or Choice()), CONCEPTS, {"region_labels": "k"})
+    write_coco(out, labelled_images(tables, choice or Choice()), CONCEPTS, {"region_labels": "k"})
     written: dict[str, Any] = json.loads(out.getvalue())
     return written
 
@@ -85,7 +89,7 @@ def test_an_image_without_regions_stays_listed() -> None:
 
 def test_yolo_lines_are_fractions_of_the_image() -> None:
     files: dict[str, str] = {}
-    written = write_yolo(files.__setitem__, labelled_images([FIRST, SECOND], NAMES, Choice()), CONCEPTS)
+    written = write_yolo(files.__setitem__, labelled_images([FIRST, SECOND], Choice()), CONCEPTS)
     assert files[CLASSES].splitlines() == list(CONCEPTS)
     name, *numbers = files["labels/a/seven.txt"].split()
     assert (name, [float(number) for number in numbers]) == ("1", [0.2, 0.3, 0.2, 0.4])
@@ -95,27 +99,22 @@ def test_yolo_lines_are_fractions_of_the_image() -> None:
 def test_yolo_keeps_boxes_inside_the_image_and_says_which_image_has_none() -> None:
     files: dict[str, str] = {}
     over = image(7, ([-4, 0, 44, 20], [0, 1], 0.5, True))
-    write_yolo(files.__setitem__, labelled_images([over, EMPTY], NAMES, Choice()), CONCEPTS)
+    write_yolo(files.__setitem__, labelled_images([over, EMPTY], Choice()), CONCEPTS)
     assert files["labels/a/seven.txt"].split() == ["0", "0.500000", "0.500000", "1.000000", "1.000000"]
     assert files["labels/nine.txt"] == ""
 
 
 def test_yolo_refuses_two_images_of_one_file() -> None:
-    images = labelled_images([FIRST, SECOND], {7: "nine.jpg", 9: "nine.png"}, Choice())
+    images = labelled_images([image(7, names={7: "nine.jpg"}), SECOND], Choice())
     with pytest.raises(ValueError, match=r"nine\.png and another image would share labels/nine\.txt"):
         write_yolo(lambda name, text: None, images, CONCEPTS)
 
 
 def test_odvg_has_a_line_an_image_with_corners_and_a_map_of_labels() -> None:
     out = io.BytesIO()
-    write_odvg(out, labelled_images([FIRST, EMPTY], NAMES, Choice()), CONCEPTS)
+    write_odvg(out, labelled_images([FIRST, EMPTY], Choice()), CONCEPTS)
     (line,) = [json.loads(line) for line in out.getvalue().splitlines()]
     assert (line["filename"], line["height"], line["width"]) == ("a/seven.jpg", 20, 40)
     (instance,) = line["detection"]["instances"]
     assert instance == {"bbox": [4, 2, 12, 10], "label": 1, "category": "red kite", "score": 0.75}
     assert json.loads(odvg_label_map(CONCEPTS)) == {"0": "cat", "1": "red kite", "2": "cup"}
-
-
-def test_an_image_without_a_file_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="image 9 is labelled but has no file name"):
-        list(labelled_images([SECOND], {7: "seven.jpg"}, Choice()))

@@ -175,6 +175,8 @@ class Scenes:
             rows.append(
                 {
                     "image_id": image_id,
+                    "uri": f"{image_id}.png",
+                    "sha256": "0" * 64,
                     "width": 96,
                     "height": 96,
                     "boxes": boxes,

@@ -73,7 +73,9 @@ class World:
         stage.key(config, inputs)
         folder = Folder(str(self.store / stage.output / key))
         result = stage.run(context or Lent(folder), config, **inputs)
-        return self.artifact(stage.output, key, external=dict(result.external), metrics=dict(result.metrics))
+        given = {name: {"kind": artifact.kind, "key": artifact.key} for name, artifact in inputs.items()}
+        facts = {"external": dict(result.external), "metrics": dict(result.metrics), "inputs": given}
+        return self.artifact(stage.output, key, **facts)
 
     def __getitem__(self, name: str) -> Artifact:
         return self.artifacts[name]

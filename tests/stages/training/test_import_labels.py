@@ -20,8 +20,7 @@ def exported(world: Any, tmp_path: Path) -> Path:
     """The labels of the world as COCO JSON."""
     labels = world["labels"]
     concepts = json.loads(labels.folder.read("concepts.json"))["concepts"]
-    names = {image_id: f"{image_id}.png" for image_id in range(12)}
-    images = labelled_images(iter_tables(labels, "region_labels"), names, Choice())
+    images = labelled_images(iter_tables(labels, "region_labels"), Choice())
     path = tmp_path / "labels.json"
     with path.open("wb") as file:
         write_coco(file, images, concepts, {"region_labels": labels.key, "everything": False, "min_score": 0.0})

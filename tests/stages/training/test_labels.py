@@ -17,13 +17,14 @@ import torch
 from torch.nn import functional
 
 from regionclip.embeddings import load_embeddings, order_sha256, save_embeddings
-from regionclip.grouped import grouped_lists
+from regionclip.grouped import grouped_lists, list_column
 from regionclip.matching import match
-from regionclip.schemas import CONCEPTS, REGION_LABELS
+from regionclip.region_features import pack_features
+from regionclip.schemas import CONCEPTS, REGION_LABELS, regions
 from stages import label_regions
-from stages.contract import MANIFEST, Artifact
+from stages.contract import MANIFEST, WORK, Artifact
 from stages.label_regions import LabelsConfig, label
-from stages.parts import read_table, write_table
+from stages.parts import iter_tables, read_table, table_files, write_table
 from stages.storage import Folder
 
 EYE = torch.eye(4)
@@ -111,7 +112,7 @@ def test_labelling_again_gives_the_same_bytes(world: Any, run: Any) -> None:
 
 def test_labels_follow_the_parts_and_boxes_of_the_regions(world: Any) -> None:
     regions, labels = read_table(world["regions"], "regions"), read_table(world["labels"], "region_labels")
-    for column in ("image_id", "width", "height", "boxes", "objectness"):
+    for column in ("image_id", "uri", "sha256", "width", "height", "boxes", "objectness"):
         assert labels[column].to_pylist() == regions[column].to_pylist()
     probabilities = pc.exp(pc.list_flatten(pc.list_flatten(labels["log_probabilities"]))).to_numpy()
     assert probabilities.reshape(-1, 4).sum(axis=1) == pytest.approx(1, abs=1e-5)
@@ -223,6 +224,47 @@ def test_caption_guided_labels_name_only_what_the_image_s_captions_name(world: A
         for ids, values in zip(row["concept_ids"], row["log_probabilities"], strict=True):
             possible = {concepts[index] for index, value in zip(ids, values, strict=True) if value > -math.inf}
             assert possible == {concept for concept in concepts if concept in said[row["image_id"]]}
+
+
+def test_captions_travel_in_files_of_the_regions_rows(world: Any, run: Any) -> None:
+    artifact = run("travel", config={"candidates": "captions"}, captions=world["train_captions"])
+    said = read_table(world["train_captions"], "captions").to_pylist()
+    for name in table_files(world["regions"].folder, "regions"):
+        stem = name.removesuffix(".parquet")
+        image_ids = read_table(world["regions"].folder, stem)["image_id"].to_pylist()
+        expected = [[row["caption"] for row in said if row["image_id"] == image_id] for image_id in image_ids]
+        assert read_table(artifact.folder.child(WORK), stem)["captions"].to_pylist() == expected
+
+
+def test_regions_in_8_bits_get_the_same_labels_but_for_the_closest(world: Any, run: Any) -> None:
+    coarse = Artifact("regions", "coarse_twin", Folder(str(world.store / "regions" / "coarse_twin")))
+    for part, table in enumerate(iter_tables(world["regions"], "regions")):
+        fine = grouped_lists(table, ["features"])
+        packed = pack_features(torch.from_numpy(fine["features"]), "int8")
+        schema = regions(32, "int8")
+        columns = {name: table[name] for name in table.column_names} | {
+            name: list_column(each.numpy(), np.diff(fine.offsets), schema.field(name).type.value_type)
+            for name, each in packed.items()
+        }
+        rows = pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+        write_table(coarse.folder, f"regions-{part:05d}", rows)
+    coarse.folder.write(MANIFEST, b"{}")
+    first, second = (
+        grouped_lists(read_table(artifact, "region_labels"), ["concept_ids", "pool_log_probabilities", "margin"])
+        for artifact in (world["labels"], run("coarse", regions=coarse))
+    )
+    other = first["concept_ids"][:, 0] != second["concept_ids"][:, 0]
+    assert (first["margin"][other] < 0.02).all()
+    assert other.mean() < 0.1
+    apart = np.sort(first["pool_log_probabilities"], axis=1) - np.sort(second["pool_log_probabilities"], axis=1)
+    assert 0 < np.abs(apart).max() < 0.1
+
+
+def test_regions_of_an_older_version_are_refused(world: Any, run: Any) -> None:
+    old = world.artifact("regions", "old")
+    write_table(old.folder, "regions", read_table(world["regions"], "regions").drop_columns(["uri", "sha256"]))
+    with pytest.raises(ValueError, match="regions old have no column uri, sha256: an older version made them"):
+        run("old", regions=old)
 
 
 def test_captions_are_asked_for_where_labels_need_them(run: Any) -> None:

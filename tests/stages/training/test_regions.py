@@ -1,29 +1,36 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
 
+from regionclip import schemas
 from regionclip.clip_models import create_clip, load_clip, save_clip
 from regionclip.grouped import Grouped, grouped_lists
 from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig, image_tensor, normalize, read_image, resize
 from regionclip.proposals.network import ProposalConfig
 from regionclip.region_encoder import RegionEncoder
+from regionclip.region_features import read_features
 from regionclip.schemas import IMAGES
 from regionclip.teachers.teacher import TeacherConfig
 from stages import encode_regions, propose_regions
-from stages.contract import Artifact
+from stages.contract import MANIFEST, Artifact
 from stages.encode_regions import EncodeConfig, best_proposals
-from stages.parts import read_table, write_table
+from stages.parts import read_table, table_files, write_table
 from stages.propose_regions import ProposeConfig
 from stages.storage import Folder
 
 RESIZE = ResizeConfig("pretraining", 80, 120)
+SAME_SIZE = ResizeConfig("pretraining", 64, 96)
 PROPOSE = ProposeConfig(proposals=ProposalConfig(post_nms=20), resize=RESIZE, part_size=5)
 
 
@@ -181,5 +188,64 @@ def test_encoding_rejects_what_it_cannot_read_and_stops_when_that_is_too_much(wo
 
 def test_proposals_of_other_images_are_refused(world: Any) -> None:
     inputs = {"images": world["test_images"], "proposals": world["train_proposals"], "clip": world["clip"]}
-    with pytest.raises(ValueError, match="12 of 12 images are not among the 5 listed ones, first is 0"):
+    with pytest.raises(
+        ValueError, match="proposals train were found in the images train, not in test; give the images"
+    ):
         world.run(encode_regions.STAGE, EncodeConfig(resize=RESIZE), "x", **inputs)
+
+
+def test_regions_say_where_their_images_are_and_of_which_bytes_they_are(world: Any) -> None:
+    for table in (read_table(world["train_proposals"], "proposals"), read_table(world["regions"], "regions")):
+        assert table["uri"].to_pylist() == [f"{image_id}.png" for image_id in table["image_id"].to_pylist()]
+    files = [world.store / "files" / uri for uri in table["uri"].to_pylist()]
+    assert table["sha256"].to_pylist() == [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+
+def test_a_moved_folder_changes_no_byte_and_the_listed_images_are_not_read_again(world: Any, tmp_path: Path) -> None:
+    shutil.copytree(world.store / "files", tmp_path / "moved")
+    moved = Artifact("images", "train", Folder(str(tmp_path / "moved_images")))
+    moved.folder.write(MANIFEST, json.dumps({"external": {"images": str(tmp_path / "moved")}}).encode())
+    inputs = {"images": moved, "proposals": world["train_proposals"], "clip": world["clip"]}
+    config = EncodeConfig(num_regions=10, resize=SAME_SIZE, part_size=5)
+    artifact = world.run(encode_regions.STAGE, config, "moved", **inputs)
+    names = table_files(artifact.folder, "regions")
+    assert len(names) == 3
+    assert all(artifact.folder.read(name) == world["regions"].folder.read(name) for name in names)
+
+
+def test_proposals_of_an_older_version_are_refused(world: Any) -> None:
+    old = world.artifact("proposals", "old")
+    write_table(old.folder, "proposals", read_table(world["train_proposals"], "proposals").drop_columns(["uri"]))
+    inputs = {"images": world["train_images"], "proposals": old, "clip": world["clip"]}
+    with pytest.raises(ValueError, match="proposals old have no column uri: an older version made them"):
+        world.run(encode_regions.STAGE, EncodeConfig(resize=RESIZE), "x", **inputs)
+
+
+def test_features_in_8_bits_are_near_those_in_half_precision_and_half_as_large(world: Any) -> None:
+    config = EncodeConfig(num_regions=10, resize=SAME_SIZE, part_size=5, storage="int8")
+    inputs = {"images": world["train_images"], "proposals": world["train_proposals"], "clip": world["clip"]}
+    coarse = read_table(world.run(encode_regions.STAGE, config, "coarse", **inputs), "regions")
+    fine = read_table(world["regions"], "regions")
+    assert coarse.schema.equals(schemas.regions(32, "int8"))
+    assert fine.schema.equals(schemas.regions(32))
+    assert coarse["features"].nbytes < 0.6 * fine["features"].nbytes
+    scale = grouped_lists(coarse, ["scale"])["scale"][:, None]
+    apart = np.abs(read_features(coarse)["features"] - read_features(fine)["features"].astype(np.float32))
+    assert (apart <= 0.5 * scale + 2e-4).all()
+    same = [name for name in fine.column_names if name != "features"]
+    assert coarse.select(same).equals(fine.select(same))
+    with pytest.raises(ValueError, match="storage is 'int4'; choose one of float16, int8"):
+        replace(config, storage="int4")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["proposals", "regions", "labels"])
+def test_pandas_reads_each_image_with_its_boxes(world: Any, name: str) -> None:
+    artifact = world["train_proposals" if name == "proposals" else name]
+    frame = pd.concat(
+        pd.read_parquet(artifact.folder.path(each)) for each in table_files(artifact.folder, artifact.kind)
+    )
+    assert frame["uri"].tolist() == [f"{image_id}.png" for image_id in range(12)]
+    lists = [column for column in frame.columns if isinstance(frame[column].iloc[0], np.ndarray)]
+    assert {"boxes", "objectness"} <= set(lists)
+    for _, row in frame.iterrows():
+        assert len({len(row[column]) for column in lists}) == 1
