@@ -25,6 +25,7 @@ TABLES = {
     "captions": schemas.CAPTIONS,
     "proposals": schemas.PROPOSALS,
     "regions": schemas.regions(4),
+    "regions in 8 bits": schemas.regions(4, "int8"),
     "region_labels": LABELS,
     "concepts": schemas.CONCEPTS,
 }
@@ -45,6 +46,8 @@ def value(type_: pa.DataType, row: int, depth: int = 0) -> Any:
         return f"straße {row}"
     if pa.types.is_float16(type_):
         return np.float16(row + 0.5)
+    if pa.types.is_int8(type_):
+        return -row
     return row + 0.5 if pa.types.is_floating(type_) else row
 
 
