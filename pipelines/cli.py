@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,7 +29,7 @@ app.add_typer(run_app, name="run")
 app.add_typer(data_app, name="data")
 concepts_app = typer.Typer(no_args_is_help=True, help="Compare concept pools, write them to files and take them in.")
 app.add_typer(concepts_app, name="concepts")
-labels_app = typer.Typer(no_args_is_help=True, help="Write region labels for other tools and take corrections in.")
+labels_app = typer.Typer(no_args_is_help=True, help="Judge region labels, write them out and take corrections in.")
 app.add_typer(labels_app, name="labels")
 proposals_app = typer.Typer(no_args_is_help=True, help="Judge the boxes that a localiser proposes.")
 app.add_typer(proposals_app, name="proposals")
@@ -39,6 +40,15 @@ Store = Annotated[str, typer.Option("--store", help="Folder or fsspec URI that h
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print every stage and key, and whether it would run.")]
 RayAddress = Annotated[str | None, typer.Option("--ray-address", help="A running Ray cluster; default: a local one.")]
 TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow server; default: SQLite by the store.")]
+
+
+class Candidates(StrEnum):
+    """What `labels.candidates` may be, in the form that a repeatable option takes."""
+
+    POOL = "pool"
+    CAPTIONS = "captions"
+    WEIGHTED = "weighted"
+
 
 VERBS = {
     "concepts": "Make the concept pool of captions, and the page about it.",
@@ -151,6 +161,40 @@ def labels_import(
     from pipelines.labels import import_
 
     import_(path, labels, store, absent, min_score, max_rejected_fraction, tracking_uri)
+
+
+@labels_app.command("report")
+def labels_report(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys of region_labels; default: the config's.")] = None,
+    config: Config = "demo",
+    set_: Sets = [],  # noqa: B006
+    candidates: Annotated[
+        list[Candidates] | None, typer.Option(help="Label with these candidates in turn; repeatable.")
+    ] = None,
+    truth: Annotated[str | None, typer.Option(help="A COCO file below the data root; default: train.")] = None,
+    store: Store = DEFAULT_STORE,
+    dry_run: DryRun = False,
+    ray_address: RayAddress = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Write one page to judge labels by; of several sets the first is looked at, the others are compared with it."""
+    from functools import partial
+
+    from pipelines.execute import execute
+    from pipelines.label_report import label_report
+
+    execute(
+        "labels-report",
+        config,
+        set_,
+        store,
+        dry_run=dry_run,
+        ray_address=ray_address,
+        tracking_uri=tracking_uri,
+        pipeline=partial(
+            label_report, keys=tuple(keys or ()), candidates=[each.value for each in candidates or ()], truth=truth
+        ),
+    )
 
 
 @proposals_app.command("recall")

@@ -25,6 +25,7 @@ from stages.propose_regions import ProposeConfig
 from stages.read_captions import CaptionsConfig
 from stages.read_clip import ClipConfig
 from stages.report_concepts import ReportConceptsConfig
+from stages.report_labels import ReportLabelsConfig
 from stages.train_teacher import TeacherConfig
 
 
@@ -153,6 +154,7 @@ class PipelineConfig:
     proposals: ProposeConfig = field(default_factory=ProposeConfig)
     regions: EncodeConfig = field(default_factory=EncodeConfig)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
+    labels_report: ReportLabelsConfig = field(default_factory=ReportLabelsConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

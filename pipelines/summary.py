@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regionclip.report.comparison import AP50, BOX_ACCURACY, GROUPS
+from regionclip.report.comparison import AP50, BOX_ACCURACY, DEPARTURE, GROUPS
 from stages.contract import Artifact
 
 MEASURES = ((BOX_ACCURACY, "box"), (AP50, "AP50"))
@@ -20,11 +20,13 @@ _NUM_SHOWN = 10  # lacking classes; the report lists all
 
 
 def print_result(console: Console, artifact: Artifact, store: str) -> None:
-    """Print the recipes of a comparison, the classes of a concepts report, and the metrics of any other artifact."""
+    """Print the table that a kind of artifact has, such as the recipes of a comparison, else its metrics."""
     if artifact.kind == "comparison":
         _print_comparison(console, artifact)
     elif artifact.kind == "concepts_report":
         _print_coverage(console, artifact)
+    elif artifact.kind == "labels_report":
+        _print_labels(console, artifact)
     elif artifact.kind == "recall":
         _print_recall(console, artifact)
     else:
@@ -76,6 +78,33 @@ def _print_coverage(console: Console, artifact: Artifact) -> None:
     if groups:
         console.print(table)
     say(console, "report", artifact.folder.path("report.html"))
+
+
+def _print_labels(console: Console, artifact: Artifact) -> None:
+    sets: list[dict[str, Any]] = json.loads(artifact.folder.read("audit.json"))["sets"]
+    judged = any(row["truth"] for row in sets)
+    table = Table("labels", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("regions", "kept", "concepts", "same", *(("right", "found", "best cut") if judged else ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in sets:
+        values = row["metrics"]
+        shown = [f"{values['regions']:,}", *(_percent(values[name]) for name in ("kept_share",))]
+        shown += [f"{values['concepts_used']:,} of {values['concepts']:,}", _percent(values["same_label"])]
+        if judged:
+            shown += [_percent(values["precision"]), _percent(values["recall"])]
+            shown.append(ABSENT if values["best_threshold"] is None else f"{values['best_threshold']:.2f}")
+        departure = f" ({DEPARTURE})" if row["departure"] else ""
+        table.add_row(Text(f"{row['title']} {row['key'][:8]}{departure}"), *shown)
+    console.print()
+    console.print(table)
+    words = "percent; same: first label as in the first set"
+    words += "; right and found: kept labels, objects; best cut: threshold of best F1" if judged else ""
+    console.print(Text(words))
+    say(console, "report", artifact.folder.path("report.html"))
+
+
+def _percent(value: float | None) -> str:
+    return ABSENT if value is None else f"{100 * value:.1f}"
 
 
 def _print_recall(console: Console, artifact: Artifact) -> None:

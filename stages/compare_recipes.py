@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,8 +24,9 @@ from regionclip.report.comparison import (
     comparison,
     label_statistics,
 )
-from regionclip.report.page import ArtifactLine, Page, Picture, Plot, render
-from stages.contract import MANIFEST, Artifact, Context, Result, Stage
+from regionclip.report.page import Page, Picture, Plot, render
+from stages.contract import Artifact, Context, Result, Stage
+from stages.lineage import lineage
 from stages.parts import iter_tables, read_table
 from stages.rows import images_folder
 
@@ -238,26 +239,6 @@ def readable_images(images: Artifact, ids: Sequence[int], seed: int, limit: int)
         except ValueError:
             continue
     return chosen
-
-
-def lineage(artifacts: Iterable[Artifact]) -> list[ArtifactLine]:
-    """Every artifact that these were made from and themselves, each once and after its inputs."""
-    lines: dict[str, ArtifactLine] = {}
-
-    def visit(artifact: Artifact) -> None:
-        if artifact.key in lines:
-            return
-        if not artifact.folder.exists(MANIFEST):
-            lines[artifact.key] = ArtifactLine(artifact.kind, artifact.key, "no longer in the store")
-            return
-        line = ArtifactLine.of(artifact.kind, artifact.key, artifact.manifest)
-        for _, kind, key in line.inputs:
-            visit(Artifact(kind, key, artifact.folder.parent.parent.child(f"{kind}/{key}")))
-        lines[artifact.key] = line
-
-    for artifact in artifacts:
-        visit(artifact)
-    return list(lines.values())
 
 
 def _flat_metrics(recipes: Sequence[Recipe]) -> dict[str, float]:

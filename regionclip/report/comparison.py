@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from regionclip.labels.statistics import count_labels
 
 GROUPS = ("base", "novel", "all")
 BOX_ACCURACY, AP50 = "box_accuracy", "AP50"
 DEPARTURE = "departure from the paper"
-NUM_SCORE_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class LabelStatistics:
     concepts_used: distinct concepts that label a kept region.
     mean_kept_score: mean probability of the first label of the kept regions; None without any.
     top_concepts: (concept, kept regions), the most frequent first.
-    kept_by_score, dropped_by_score: regions in `NUM_SCORE_BINS` equal bins of that probability in [0, 1].
+    kept_by_score, dropped_by_score: regions in `labels.statistics.NUM_BINS` equal bins of that probability in [0, 1].
     """
 
     images: int
@@ -61,54 +60,18 @@ def label_statistics(tables: Iterable[pa.Table], concepts: Sequence[str], num_to
 
     Raises ValueError for an id outside `concepts`.
     """
-    images = regions = kept_regions = 0
-    score_sum = 0.0
-    uses = np.zeros(len(concepts), dtype=np.int64)
-    kept_by_score = np.zeros(NUM_SCORE_BINS, dtype=np.int64)
-    dropped_by_score = np.zeros(NUM_SCORE_BINS, dtype=np.int64)
-    for table in tables:
-        ids, scores, keep = _first_labels(table)
-        if ids.size and ids.max() >= len(concepts):
-            raise ValueError(
-                f"region labels name concept {ids.max()}, but the pool has {len(concepts)}; give the pool they were "
-                "made with"
-            )
-        images += table.num_rows
-        regions += len(keep)
-        kept_regions += int(keep.sum())
-        score_sum += float(scores[keep].sum())
-        uses += np.bincount(ids[keep & (ids >= 0)], minlength=len(concepts))
-        kept_by_score += _histogram(scores[keep])
-        dropped_by_score += _histogram(scores[~keep])
-    top = [index for index in np.argsort(-uses, kind="stable")[:num_top].tolist() if uses[index]]
+    audit = count_labels(tables, len(concepts))
+    used = [(name, count) for name, count in zip(concepts, audit.kept_of, strict=True) if count]
     return LabelStatistics(
-        images=images,
-        regions=regions,
-        kept_regions=kept_regions,
-        concepts_used=int((uses > 0).sum()),
-        mean_kept_score=score_sum / kept_regions if kept_regions else None,
-        top_concepts=tuple((concepts[index], int(uses[index])) for index in top),
-        kept_by_score=tuple(kept_by_score.tolist()),
-        dropped_by_score=tuple(dropped_by_score.tolist()),
+        images=audit.images,
+        regions=audit.regions,
+        kept_regions=audit.kept,
+        concepts_used=audit.used,
+        mean_kept_score=audit.mean_kept_score,
+        top_concepts=tuple(sorted(used, key=lambda pair: -pair[1])[:num_top]),
+        kept_by_score=audit.score.kept,
+        dropped_by_score=audit.score.dropped,
     )
-
-
-def _first_labels(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Likeliest concept id (-1 without any), its probability, and keep, of each region: three arrays [R]."""
-    keep = pc.list_flatten(table["keep"].combine_chunks()).to_numpy(zero_copy_only=False).astype(bool)
-    ids_of = pc.list_flatten(table["concept_ids"].combine_chunks())  # one list a region
-    labelled = np.greater(pc.list_value_length(ids_of).to_numpy(zero_copy_only=False), 0)
-    ids, scores = np.full(len(keep), -1, dtype=np.int64), np.zeros(len(keep))
-    if labelled.any():
-        mask = pa.array(labelled)
-        logs_of = pc.list_flatten(table["log_probabilities"].combine_chunks())
-        ids[labelled] = pc.list_element(ids_of.filter(mask), 0).to_numpy(zero_copy_only=False)
-        scores[labelled] = np.exp(pc.list_element(logs_of.filter(mask), 0).to_numpy(zero_copy_only=False))
-    return ids, scores, keep
-
-
-def _histogram(scores: np.ndarray) -> np.ndarray:
-    return np.histogram(np.clip(scores, 0.0, 1.0), bins=NUM_SCORE_BINS, range=(0.0, 1.0))[0]
 
 
 def best_recipe(recipes: Sequence[Recipe], excluding: int | None = None, metric: str = "AP50_novel") -> int | None:

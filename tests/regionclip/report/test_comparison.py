@@ -16,6 +16,8 @@ CONCEPTS = ("cat", "cow", "cup")
 def image(image_id: int, *regions: tuple[list[int], list[float], bool]) -> pa.Table:
     row = {
         "image_id": image_id,
+        "uri": f"{image_id}.jpg",
+        "sha256": "0" * 64,
         "width": 8,
         "height": 8,
         "boxes": [[0.0, 0.0, 4.0, 4.0] for _ in regions],

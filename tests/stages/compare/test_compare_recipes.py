@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from stages.compare_recipes import CompareConfig, compare_recipes, lineage, readable_images, stage_for
+from stages.compare_recipes import CompareConfig, compare_recipes, readable_images, stage_for
 from stages.contract import Resources, Result
+from stages.lineage import lineage
 from stages.storage import Folder
 
 NAMES = ("plain CLIP start", "image-text control", "paper's recipe", "caption-guided labels")
