@@ -70,7 +70,7 @@ def _items(captions: Artifact) -> list[CaptionRows]:
 
 STAGE = Stage(
     name="parse_captions",
-    version=1,
+    version=2,
     inputs={"captions": ("captions",)},
     output="phrases",
     run=parse_captions,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import spacy
-from spacy.attrs import TAG
 from spacy.matcher import Matcher
+from spacy.tokens import Doc
 
 from regionclip.concepts import lexicon
 from regionclip.concepts.mentions import Mention
@@ -125,6 +125,8 @@ RULES = (
     Rule(_set(VERB_OR_PLURAL), _ANY, _ANY, VERB),
     Rule(_set(PLURAL_OR_VERB), _ANY, _ANY, NOUN),
 )
+_REMEMBERED = 1 << 16  # stretches of text, and runs of classes, that are kept as parsed; captions repeat few often
+_PHRASE_STARTS = frozenset(phrase.partition(" ")[0] for phrase in lexicon.PHRASES)
 _SETTLED_BY_RULES = frozenset().union(*(rule.word for rule in RULES))
 
 # "double-decker bus", "t - shirt", "snow - covered"; other hyphens between blanks are dashes
@@ -144,27 +146,38 @@ class RulesParser:
 
     def __init__(self, naming: Naming | None = None, attributes: bool = False) -> None:
         nlp = spacy.blank("en")
-        self._tokenizer = nlp.tokenizer
+        self._vocab, self._tokenizer = nlp.vocab, nlp.tokenizer
         patterns = [[ATTRIBUTE, *pattern] for pattern in PATTERNS] if attributes else list(PATTERNS)
-        self._tags = {name: nlp.vocab.strings.add(name) for name in (NOUN, PERSON, PLURAL, ADJECTIVE)}
-        self._no_tag = nlp.vocab.strings.add("other")
-        self._matcher = Matcher(nlp.vocab)
+        self._in_phrases = frozenset(token["TAG"] for pattern in patterns for token in pattern)
+        self._matcher = Matcher(self._vocab)
         self._matcher.add("noun phrase", patterns, greedy="LONGEST")
+        self._words = functools.lru_cache(_REMEMBERED)(self._split)
+        self._phrases = functools.lru_cache(_REMEMBERED)(self._match)
         self._naming = naming or Naming()
 
     def mentions(self, captions: Iterable[str]) -> Iterator[list[Mention]]:
         """The noun phrases of each caption in order, repeated ones repeated."""
         for caption in captions:
-            yield self._mentions(_HYPHEN.sub(" ", " ".join(caption.lower().split())))
+            text = caption.lower()
+            yield list(self._mentions(_HYPHEN.sub(" ", " ".join(text.split())) if "-" in text else text))
 
-    def _mentions(self, text: str) -> list[Mention]:
-        doc = self._tokenizer(text)
-        words = [token.text for token in doc]
-        classes = settle(words)
-        tags = [self._tags.get(name, self._no_tag) for name in classes]
-        doc.from_array(TAG, np.array(tags, dtype=np.uint64))
-        spans = sorted((start, end) for _, start, end in self._matcher(doc))
-        return [self._mention(words[start:end], classes[start]) for start, end in spans]
+    def _mentions(self, text: str) -> Iterator[Mention]:
+        words = [word for stretch in text.split() for word in self._words(stretch)]
+        start = 0
+        for is_phrase, run in itertools.groupby(settle(words), self._in_phrases.__contains__):
+            classes = tuple(run)
+            for first, end in self._phrases(classes) if is_phrase else ():
+                yield self._mention(words[start + first : start + end], classes[first])
+            start += len(classes)
+
+    def _split(self, stretch: str) -> list[str]:
+        """The words, numbers and marks of text without a blank."""
+        return [token.text for token in self._tokenizer(stretch)]
+
+    def _match(self, classes: tuple[str, ...]) -> list[tuple[int, int]]:
+        """Start and end of the phrases in neighbouring words of these classes, all of which phrases are made of."""
+        doc = Doc(self._vocab, words=list(classes), tags=list(classes))
+        return sorted((start, end) for _, start, end in self._matcher(doc))
 
     def _mention(self, words: list[str], first: str) -> Mention:
         if first == ADJECTIVE:
@@ -195,10 +208,10 @@ def settle(words: Sequence[str]) -> list[str]:
 def _classes(words: Sequence[str]) -> list[str]:
     """The classes of the words by themselves, those of fixed phrases as nouns."""
     classes = [word_class(word) for word in words]
-    for position in range(1, len(words)):
-        if f"{words[position - 1]} {singular(words[position])}" in lexicon.PHRASES:
-            classes[position - 1] = NOUN
-            classes[position] = NOUN if singular(words[position]) == words[position] else PLURAL
+    for first, (word, last) in enumerate(itertools.pairwise(words)):
+        if word in _PHRASE_STARTS and f"{word} {singular(last)}" in lexicon.PHRASES:
+            classes[first] = NOUN
+            classes[first + 1] = NOUN if singular(last) == last else PLURAL
     return classes
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spacy.matcher import Matcher
+from spacy.tokens import Doc
 
 from regionclip.concepts.mentions import MAX_WORDS, Mention
-from regionclip.concepts.rules import RulesParser, settle
+from regionclip.concepts.rules import PATTERNS, RulesParser, settle
 from regionclip.concepts.words import NOUN, PERSON, PLURAL
 
 PARSER = RulesParser()
@@ -214,3 +217,32 @@ def test_any_text_gives_short_lower_case_mentions_of_its_words(caption: str) -> 
         assert 1 <= len(mention.surface.split(" ")) <= MAX_WORDS
         assert mention.name == mention.name.lower().strip()
         assert all(word in caption.lower() for word in mention.surface.split(" "))
+
+
+BLANK = spacy.blank("en")
+MATCHER = Matcher(BLANK.vocab)
+MATCHER.add("noun phrase", list(PATTERNS), greedy="LONGEST")
+STRETCHES = [
+    "traffic",
+    "lights,",
+    "men",
+    "woman's",
+    "dogs",
+    "red",
+    "of",
+    "park",
+    "riding",
+    "can't",
+    "(u.s.)",
+    "a.m.",
+    "3",
+]
+
+
+@given(st.lists(st.sampled_from(STRETCHES), max_size=9))
+@settings(max_examples=60, deadline=None)
+def test_phrases_are_what_the_patterns_match_in_the_whole_caption(stretches: list[str]) -> None:
+    words = [token.text for token in BLANK.tokenizer(" ".join(stretches))]
+    spans = sorted((start, end) for _, start, end in MATCHER(Doc(BLANK.vocab, words=words, tags=settle(words))))
+    expected = [" ".join(words[max(start, end - MAX_WORDS) : end]) for start, end in spans]
+    assert [mention.surface for mention in parse(" ".join(stretches))] == expected
