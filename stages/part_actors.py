@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
@@ -80,6 +81,7 @@ class _Actor:
 
     def __init__(self, job: bytes) -> None:
         self._job: Job = pickle.loads(job)
+        gc.freeze()  # the modules that are there by now outlive the actor; full collections need not walk them
         self._worker: Any = None
         self._threads = torch_threads(self._job.num_cpus)
         self._threads.__enter__()

@@ -17,6 +17,9 @@ import stages
 
 MIN_LOCAL_CPUS = 4
 _CONNECT_SECONDS = 10.0
+_WORKER_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",  # Ray Data calls us in a thread, but only the main arena keeps the memory of large tensors
+}
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -27,6 +30,7 @@ _ENVIRONMENT = {
     "RAY_preload_python_modules": "ray.data",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_worker_niceness": "0",
+    **_WORKER_ENVIRONMENT,
 }
 _address: str | None = None
 
@@ -58,9 +62,10 @@ def ensure_ray() -> Any:
     else:
         _check_answers(_address)
         modules = [str(packages / name) for name in ("regionclip", "stages")]
+        environment = {"py_modules": modules, "env_vars": _WORKER_ENVIRONMENT}
         try:
             with _mute_stderr(), _kept_sigterm():
-                ray.init(_address, runtime_env={"py_modules": modules}, log_to_driver=False, logging_level="ERROR")
+                ray.init(_address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
         except ConnectionError as error:
             raise ValueError(f"no Ray cluster answers at {_address} ({error}); start it or correct it") from error
     _silence()
