@@ -6,15 +6,15 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from memory import PeakMemory
+
 WAYS = ("read", "pipe", "bare", "stage-0", "stage-1", "stage-2", "choose")
 PART = 20_000  # captions of a part
-_SAMPLE_SECONDS = 0.2
 
 
 def measure(
@@ -99,64 +99,6 @@ def _repeat(source: Path, target: Path, times: int) -> None:
             )
             file.write((", " if copy else "") + ", ".join(map(json.dumps, moved)))
         file.write("]}")
-
-
-class PeakMemory:
-    """The most memory that this process and its children held, sampled: of one process, and of all together.
-
-    Memory is the proportional set size, which counts a page that processes share once; Ray's own servers count in
-    the total alone.
-    """
-
-    def __init__(self) -> None:
-        self.process_mb = self.tree_mb = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the sampling."""
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(_SAMPLE_SECONDS):
-            held = {process: _pss_mb(process) for process in _tree("self")}
-            ours = [mb for process, mb in held.items() if _works(process)]
-            self.process_mb = max(self.process_mb, *ours, 0.0)
-            self.tree_mb = max(self.tree_mb, sum(held.values()))
-
-
-def _tree(root: str) -> Iterator[str]:
-    yield root
-    for task in Path(f"/proc/{root}/task").glob("*/children"):
-        try:
-            children = task.read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            yield from _tree(child)
-
-
-def _pss_mb(process: str) -> float:
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
-def _works(process: str) -> bool:
-    """Whether a process is this one or a Ray worker that holds an actor of the stage."""
-    if process == "self":
-        return True
-    try:
-        return (
-            "_Actor" in Path(f"/proc/{process}/cmdline").read_text()
-            or "MapWorker" in Path(f"/proc/{process}/cmdline").read_text()
-        )
-    except OSError:
-        return False
 
 
 def _measure_one(corpus: str, store: str, way: str, parser: str, pipeline: str) -> dict[str, Any]:

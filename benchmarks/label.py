@@ -1,17 +1,22 @@
-"""How fast regions are named: the region encoder alone, in one process, without Ray.
+"""How fast regions are named, by the region encoder alone and by the stage around it, and in how much memory.
 
     PYTHONPATH=. python benchmarks/label.py bare --out benchmarks/results/label_bare.json
     PYTHONPATH=. python benchmarks/label.py agreement --out benchmarks/results/label_agreement.json
     PYTHONPATH=. python benchmarks/label.py gpu --out benchmarks/results/label_gpu.json
+    PYTHONPATH=. python benchmarks/label.py pipeline --out benchmarks/results/label_pipeline.json
+    PYTHONPATH=. python benchmarks/label.py memory --out benchmarks/results/label_memory.json
 
 bare: ways to encode regions on the CPU, each in a process of its own, in turn, so that ratios are of one run.
 agreement: how often lower precision names a region as fp32 does, with the packaged teacher on drawn scenes.
 gpu: images and regions a second, with and without reading images, and what the time goes to.
+pipeline: the stage `encode_regions` through Ray beside the bare loop over the same files.
+memory: the most memory of each process of four stages, for some images and for more.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -108,28 +113,68 @@ def print_bare(results: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run one of the benchmarks and print, or also record, its numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("benchmark", choices=["bare", "agreement", "gpu"])
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--model", default="RN50-quickgelu")
-    parser.add_argument("--boxes", type=int, default=100)
-    parser.add_argument("--height", type=int, default=750)
-    parser.add_argument("--width", type=int, default=1333)
-    parser.add_argument("--images", type=int, default=2, help="images of one batch")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--compiled", action="store_true", help="bare: time torch.compile too")
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     if arguments.benchmark == "bare":
         results = bare(arguments)
         print_bare(results)
     elif arguments.benchmark == "agreement":
         results = agreement()
         print(results)
-    else:
+    elif arguments.benchmark == "gpu":
         results = gpu(arguments.model, (arguments.height, arguments.width))
+    else:
+        results = _with_stages(arguments)
+        print(json.dumps(results, indent=1))
     if arguments.out:
         write_result(arguments.out, [0], results)
+
+
+def _with_stages(arguments: argparse.Namespace) -> dict[str, Any]:
+    """'pipeline' or 'memory', which alone need Ray."""
+    if arguments.benchmark == "memory":
+        from label_memory import memory
+
+        return memory(arguments.images, arguments.times, arguments.workers)
+    from label_pipeline import pipeline
+    from label_pipeline_way import Settings
+
+    names = ("images", "short_side", "boxes", "workers", "part_size", "batch_size", "model", "fused")
+    return pipeline(Settings(**{name: getattr(arguments, name) for name in names}), arguments.rounds, arguments.ways)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    recorded = argparse.ArgumentParser(add_help=False)
+    recorded.add_argument("--out", type=Path)
+    common = argparse.ArgumentParser(add_help=False, parents=[recorded])
+    common.add_argument("--model", default="RN50-quickgelu")
+    common.add_argument("--boxes", type=int, default=100)
+    kinds = parser.add_subparsers(dest="benchmark", required=True)
+    one = kinds.add_parser("bare", parents=[common])
+    one.add_argument("--images", type=int, default=2, help="images of one batch")
+    one.add_argument("--rounds", type=int, default=5)
+    one.add_argument("--threads", type=int, default=torch.get_num_threads())
+    one.add_argument("--compiled", action="store_true", help="time torch.compile too")
+    for sized in (one, kinds.add_parser("gpu", parents=[common])):
+        sized.add_argument("--height", type=int, default=750)
+        sized.add_argument("--width", type=int, default=1333)
+    kinds.add_parser("agreement", parents=[recorded])
+    one = kinds.add_parser("pipeline", parents=[common])
+    one.add_argument("--images", type=int, default=320)
+    one.add_argument("--short-side", type=int, default=750, help="pixels; the long side is 16/9 of it")
+    one.add_argument("--workers", type=int, default=2, help="of one CPU each; also the threads of the bare loop")
+    one.add_argument("--part-size", type=int, default=16)
+    one.add_argument("--batch-size", type=int, default=4)
+    one.add_argument("--fused", action="store_true", help="the teacher's fused form")
+    one.add_argument("--rounds", type=int, default=1)
+    one.add_argument(
+        "--ways", nargs="+", help="of 'bare', which must be there, and workers x CPUs of each; 0x2 is in place"
+    )
+    one = kinds.add_parser("memory", parents=[recorded])
+    one.add_argument("--images", type=int, default=512, help="a full part for each of two workers")
+    one.add_argument("--times", type=int, default=10, help="the second run has so many times the images")
+    one.add_argument("--workers", type=int, default=2)
+    return parser
 
 
 if __name__ == "__main__":

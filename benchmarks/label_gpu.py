@@ -38,7 +38,7 @@ def gpu(model: str, size: tuple[int, int], device: str = "cuda", batch_size: int
     results: dict[str, Any] = {"batch_size": batch_size, "size": list(size), "matmul_teraflops": rate / 1e12}
     clip, flops = seeded_clip(model), dict[int, float]()
     with tempfile.TemporaryDirectory() as folder:
-        records = _write_images(Path(folder), size)
+        records = write_images(Path(folder), size)
         results["reading_images_a_second"] = _reading_rate(Path(folder), records, batch_size)
         for compiled, boxes in itertools.product((False, True), (100, 300)):
             teacher = make_teacher(clip, TeacherConfig(precision="bf16", fused=True, compile=compiled), device)
@@ -108,12 +108,13 @@ def _kernels(encode: Callable[[], Any], device: str) -> list[dict[str, Any]]:
     return [{"name": name, "share": taken / total} for name, taken in longest]
 
 
-def _write_images(folder: Path, size: tuple[int, int]) -> list[ImageRecord]:
+def write_images(folder: Path, size: tuple[int, int], count: int = NUM_FILES) -> list[ImageRecord]:
     """JPEG files of smooth colours with some noise, at the size the encoder sees."""
     height, width = size
+    folder.mkdir(exist_ok=True)
     random = np.random.default_rng(0)
     records = []
-    for number in range(NUM_FILES):
+    for number in range(count):
         coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height))
         noisy = np.asarray(coarse, dtype=np.int16) + random.integers(-12, 13, (height, width, 3), dtype=np.int16)
         data = io.BytesIO()
