@@ -7,9 +7,10 @@ import json
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,31 @@ from stages.storage import Folder
 
 BEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
+POLL_SECONDS = 1.0
 LOCKS = ".locks"
 
 
+class HeldError(RuntimeError):
+    """An artifact is being made by an owner that is not waited for: on another machine, or in this very process."""
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def locked(store: Folder, artifact: Artifact) -> Iterator[Callable[[], None]]:
+def locked(
+    store: Folder,
+    artifact: Artifact,
+    say: Callable[[str], None] = _warn,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Callable[[], None]]:
     """Hold the right to write an artifact; yields a check that it is still held.
 
-    A lock whose owner is dead (no such process on this machine, or no heartbeat from another one for two
-    minutes) is taken over. Raises ValueError naming a living owner. On a local store the decision is atomic;
-    on a remote one two processes that start within the same instant may both believe they hold it.
+    A living process of this machine that holds it is waited for, after its name was said once. A lock whose owner
+    is dead (no such process on this machine, or no heartbeat from another one for two minutes) is taken over.
+    Raises HeldError naming a living owner elsewhere. On a local store the decision is atomic; on a remote one two
+    processes that start within the same instant may both believe they hold it.
     """
     folder, name = store.child(LOCKS), f"{artifact.kind}-{artifact.key}.json"
     owner = {
@@ -52,14 +68,7 @@ def locked(store: Folder, artifact: Artifact) -> Iterator[Callable[[], None]]:
                 if _read(folder, name).get("token") == owner["token"]:
                     beat()
 
-    with _guard(folder):
-        holder = _read(folder, name)
-        if holder and _is_alive(holder):
-            raise ValueError(
-                f"{artifact.kind}/{artifact.key} is being made by process {holder['pid']} on {holder['host']} since "
-                f"{holder['since']}; wait for it, or stop it and run again"
-            )
-        beat()
+    _take_in_turn(artifact, owner, lambda: _take(folder, name, beat), say, sleep)
     check()
     released = threading.Event()
     thread = threading.Thread(target=keep_beating, daemon=True)
@@ -72,6 +81,38 @@ def locked(store: Folder, artifact: Artifact) -> Iterator[Callable[[], None]]:
         with suppress(ValueError, OSError):  # a lock that stays is taken over, as its owner ends
             if _read(folder, name).get("token") == owner["token"]:
                 folder.delete(name)
+
+
+def _take_in_turn(
+    artifact: Artifact,
+    owner: Mapping[str, Any],
+    take: Callable[[], Mapping[str, Any]],
+    say: Callable[[str], None],
+    sleep: Callable[[float], None],
+) -> None:
+    """Take a lock when no other process of this machine holds it any more, naming each that does."""
+    told = None
+    while holder := take():
+        about = (
+            f"{artifact.kind}/{artifact.key} is being made by process {holder['pid']} on {holder['host']} since "
+            f"{holder['since']}"
+        )
+        if holder["host"] != owner["host"] or holder["pid"] == owner["pid"]:
+            raise HeldError(f"{about}; wait for it, or stop it and run again")
+        if told != holder["token"]:
+            say(f"{about}; waiting for it (Ctrl-C stops waiting)")
+        told = holder["token"]
+        sleep(POLL_SECONDS)
+
+
+def _take(folder: Folder, name: str, beat: Callable[[], None]) -> dict[str, Any]:
+    """Write the lock file with `beat` and return nothing, or return the living owner that keeps it from that."""
+    with guarded(folder):
+        holder = _read(folder, name)
+        if holder and _is_alive(holder):
+            return holder
+        beat()
+        return {}
 
 
 def _read(folder: Folder, name: str) -> dict[str, Any]:
@@ -112,15 +153,15 @@ def _process_start(pid: int) -> str | None:
 
 
 @contextmanager
-def _guard(folder: Folder) -> Iterator[None]:
-    """Let one process of this machine at a time read and replace lock files."""
+def guarded(folder: Folder, name: str = ".guard") -> Iterator[None]:
+    """Let one process of this machine at a time into the block; a folder that is no local one guards nothing."""
     if not folder.is_local:
         yield
         return
     path = Path(folder.uri)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        file = (path / ".guard").open("w")
+        file = (path / name).open("a")
     except OSError as error:
         raise ValueError(f"the store {path.parent} cannot be written ({error}); choose another one") from error
     with file:

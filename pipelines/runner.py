@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -107,8 +108,12 @@ class Runner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tracker.close(_status(error))
-        if self.dry_run and error is None:
+        if error is not None:
+            with suppress(Exception):  # the first error is the one to tell
+                self._tracker.close(_status(error))
+            return
+        self._tracker.close("finished")
+        if self.dry_run:
             self._print_plan()
 
     def __call__(self, stage: Stage, config: Any, **inputs: Artifact | None) -> Artifact:
@@ -156,8 +161,6 @@ class Runner:
         record = self._tracker.begin(stage, artifact, values, inputs)
         context = _Context(artifact.folder, self._resources.get(stage.name, self._default), record, self._display)
         self._display.start(stage.name)
-        manifest: dict[str, Any] | None = None
-        status: Status = "finished"
         try:
             result = stage.run(context, config, **inputs)
             manifest = make_manifest(stage, artifact, values, inputs, result, started)
@@ -165,11 +168,12 @@ class Runner:
             artifact.folder.write(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True).encode())
             artifact.folder.child(WORK).clear()
         except BaseException as error:
-            status = _status(error)
+            with suppress(Exception):  # likewise: a full disk may hold the tracker's records too
+                record.end(_status(error), None)
             raise
         finally:
             self._display.stop()
-            record.end(status, manifest if status == "finished" else None)
+        record.end("finished", manifest)
         self._display.done(stage.name, artifact.key, outcome(manifest), tuple(manifest["marks"]))
 
     def _print_plan(self) -> None:
@@ -214,7 +218,5 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _status(error: BaseException | None) -> Status:
-    if error is None:
-        return "finished"
+def _status(error: BaseException) -> Status:
     return "failed" if isinstance(error, Exception) else "killed"

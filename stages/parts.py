@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from stages.contract import Artifact, Context
 from stages.part_actors import forget_tries, run_on_ray
 from stages.part_plan import Weights, plan_parts
+from stages.part_tally import NUM_REASONS_SHOWN, Tally
 from stages.ray_session import torch_threads
 from stages.storage import Folder
 
 REJECTED = "rejected"
 REJECTED_SCHEMA = pa.schema([("item", pa.string()), ("reason", pa.string())])
 _RECORDS = "parts"
-_NUM_REASONS_SHOWN = 3
 _PARQUET = {"compression": "zstd", "version": "2.6", "data_page_version": "1.0"}
 
 
@@ -72,16 +72,14 @@ def process_parts(
         raise ValueError(f"there is nothing to process for {context.folder.uri}; the input holds no items")
     plan = plan_parts(len(items), part_size, weights)
     _remove_partial_files(context.folder)
-    tally = _Tally(len(items), max_rejected_fraction, tables[0] if rejected_of == "rows" else None)
-    pending = []
-    for part, rows in enumerate(plan):
-        record = _sound_record(context.folder, part, rows.stop - rows.start)
-        if record is None:
-            pending.append(part)
-            forget_tries(context.folder, part)
-        else:
-            tally.add(record)
-    tally.check()
+    tally = Tally(len(items), max_rejected_fraction, tables[0] if rejected_of == "rows" else None)
+    found = ((part, _sound_record(context.folder, part, rows.stop - rows.start)) for part, rows in enumerate(plan))
+    done = {part: record for part, record in found if record is not None}
+    if replace(tally).add(*done.values()).problem():  # the rejected items may have been repaired since
+        done = {part: record for part, record in done.items() if not record["num_rejected"]}
+    tally.add(*done.values())
+    pending = [part for part in range(len(plan)) if part not in done]
+    _forget(context.folder, pending)
     job = _Job(context.folder, worker, dict(arguments), tables, context.resources.num_cpus)
     work = ((part, items[plan[part]]) for part in pending)
 
@@ -133,38 +131,6 @@ def read_table(source: Artifact | Folder, name: str, columns: Sequence[str] | No
     """All parts of a table in order, as one; without any rejected row, 'rejected' is empty."""
     parts = list(iter_tables(source, name, columns))
     return pa.concat_tables(parts).combine_chunks() if parts else REJECTED_SCHEMA.empty_table()
-
-
-class _Tally:
-    """Counts over finished parts, and the stop when too much is lost; `table`: whose rows count instead of items."""
-
-    def __init__(self, num_items: int, max_rejected_fraction: float, table: str | None) -> None:
-        self.num_items, self.max_rejected_fraction, self.table = num_items, max_rejected_fraction, table
-        self.num_done = self.num_rejected = 0
-        self.num_rows: dict[str, int] = {}
-        self.counts: dict[str, int] = {}
-        self.reasons: list[str] = []
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        self.num_done += record["num_items"]
-        self.num_rejected += record["num_rejected"]
-        self.reasons = (self.reasons + record["reasons"])[:_NUM_REASONS_SHOWN]
-        for table, file in record["files"].items():
-            self.num_rows[table] = self.num_rows.get(table, 0) + file["rows"]
-        for name, count in record.get("counts", {}).items():
-            self.counts[name] = self.counts.get(name, 0) + count
-
-    def check(self) -> None:
-        if self.table is not None and self.num_done < self.num_items:
-            return
-        total = self.num_items if self.table is None else self.num_rows[self.table] + self.num_rejected
-        if self.num_rejected > self.max_rejected_fraction * total:
-            what = f"items are rejected after {self.num_done}" if self.table is None else "rows are rejected"
-            raise ValueError(
-                f"{self.num_rejected} of {total} {what}, more than "
-                f"max_rejected_fraction={self.max_rejected_fraction:g} allows; first: "
-                f"{'; '.join(self.reasons)}; repair the items or raise max_rejected_fraction"
-            )
 
 
 @dataclass(frozen=True)
@@ -255,7 +221,7 @@ class _Written:
                 continue
             if name == REJECTED:
                 table = table.cast(REJECTED_SCHEMA)
-                shown = table.slice(0, _NUM_REASONS_SHOWN - len(self.reasons)).to_pylist()
+                shown = table.slice(0, NUM_REASONS_SHOWN - len(self.reasons)).to_pylist()
                 self.reasons += [f"{row['item']}: {row['reason']}" for row in shown]
             if name != REJECTED or table.num_rows:
                 self.num_rows[name] = self.num_rows.get(name, 0) + table.num_rows
@@ -286,6 +252,15 @@ def _sound_record(folder: Folder, part: int, num_items: int) -> dict[str, Any] |
         if not folder.exists(file["name"]) or folder.checksum(file["name"]) != (file["sha256"], file["bytes"]):
             return None
     return record if record["num_items"] == num_items else None
+
+
+def _forget(folder: Folder, parts: Sequence[int]) -> None:
+    """Let parts be made as if they never were; what they rejected before must not stay beside what they give now."""
+    held = set(folder.names())
+    for part in parts:
+        for name in {_record_name(part), f"{REJECTED}-{part:05d}.parquet"} & held:
+            folder.delete(name)
+        forget_tries(folder, part)
 
 
 def _remove_partial_files(folder: Folder) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ class Drivers:
 
     def close(self) -> None:
         if self._running is not None:  # a test failed meanwhile
-            os.kill(self._running, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self._running, signal.SIGKILL)
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(PATIENCE)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import random
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
-from stages.contract import Resources
+from pipelines.runner import NoTracker, Runner, Status
+from stages.contract import Context, Resources, Result, Stage
 from stages.parts import process_parts, read_table, write_table
 from stages.rows import RowReader, RowRef
 from stages.storage import Folder
@@ -63,10 +66,50 @@ def test_a_disk_that_is_really_full_is_named_and_may_grow(
     assert site.contents() == undisturbed.contents()
 
 
+def test_a_store_that_turns_read_only_is_named_and_taken_up_when_it_can_be_written_again(
+    drivers: Any, undisturbed: Any, site: Any, small_disk: Path, tmp_path: Path
+) -> None:
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    go = tmp_path / "go"
+    drivers.start(**site.asked, hold=str(go), hold_at=6)
+    drivers.until(lambda: bool(site.committed()) and bool(site.working()), "a part is done and the next one begun")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    go.touch()
+    assert drivers.wait() == 2
+    assert "cannot be written ([Errno 30] Read-only file system" in drivers.said()
+    assert site.artifact() is None
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    site.note_kill()
+    assert list(small_disk.glob(".locks/*.json"))  # its dead owner could not remove it
+    assert drivers.run(**site.asked) == 0
+    site.check_nothing_was_done_twice()
+    assert site.contents() == undisturbed.contents()
+
+
 def test_a_store_that_is_a_file_is_named(drivers: Any, site: Any) -> None:
     (site.home / "store").touch()
     assert drivers.run(**site.asked) == 2
     assert f"the store {site.home}/store cannot be written" in drivers.said()
+
+
+class FullTracker(NoTracker):
+    """Records on a full disk: runs can begin, and nothing more can be noted of them."""
+
+    def end(self, status: Status, manifest: Mapping[str, Any] | None) -> None:
+        raise OSError("the records are full")
+
+    def close(self, status: Status) -> None:
+        raise OSError("the records are full")
+
+
+def test_records_on_the_same_full_disk_do_not_hide_which_file_was_not_written(tmp_path: Path) -> None:
+    def fill(context: Context, config: object) -> Result:
+        raise ValueError("numbers.parquet cannot be written")
+
+    stage = Stage("fill", 1, {}, "numbers", fill, identity=lambda config: {})
+    run = Runner(Folder(str(tmp_path)), FullTracker(), console=Console(file=io.StringIO()))
+    with pytest.raises(ValueError, match=r"numbers\.parquet cannot be written"), run:
+        run(stage, Resources())
 
 
 @dataclass
