@@ -16,7 +16,7 @@ from typing import Any
 def write_result(path: Path, seeds: list[int], results: Any) -> None:
     """Write the results of this process's command with all that is needed to run it again."""
     record = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *_without_out(sys.argv)]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
         "git": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
@@ -25,6 +25,14 @@ def write_result(path: Path, seeds: list[int], results: Any) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def _without_out(arguments: list[str]) -> list[str]:
+    """The arguments but for the place of the result, which is where this stands."""
+    if "--out" not in arguments:
+        return arguments
+    place = arguments.index("--out")
+    return arguments[:place] + arguments[place + 2 :]
 
 
 def machine() -> dict[str, Any]:

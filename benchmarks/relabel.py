@@ -2,44 +2,44 @@
 
     PYTHONPATH=. python benchmarks/relabel.py match --out benchmarks/results/relabel_match.json
     PYTHONPATH=. python benchmarks/relabel.py demo --out benchmarks/results/relabel_demo.json
+    PYTHONPATH=. python benchmarks/relabel.py stage --out benchmarks/results/relabel_stage.json
     PYTHONPATH=. python benchmarks/relabel.py kl --out benchmarks/results/relabel_kl.json
 
 match: regions a second for seeded features and a seeded pool, and the matrix product alone, in turn, block by block.
 demo: the same for the packaged teacher's features of drawn scenes, against the pool of their captions.
+stage: regions a second of the stage label_regions, which reads and writes tables, in place and through Ray.
 kl: the full distributions of those features against what the k likeliest concepts keep of them.
 
-Features lie in memory in half precision, one block at a time; reading and writing tables is not measured. The product
-alone is that of the normalised features in single precision, in the same blocks, into memory that is reused.
+For match and demo, features lie in memory in half precision, one block at a time. The product alone is that of the
+normalised features in single precision, into memory that is reused, with as many threads.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import statistics
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from record import write_result
+from relabel_rates import print_rates, rates
+from relabel_stage import Settings, print_stage, stage_rates
 from torch import Tensor
 from torch.nn import functional
 
 from regionclip.clip_models import load_clip
 from regionclip.concepts.rules import RulesParser
 from regionclip.images import CLIP_MEAN, CLIP_STD, normalize
-from regionclip.matching import match, match_top
+from regionclip.matching import match
 from regionclip.packaged import packaged_weights
 from regionclip.prompts import TEMPLATES, embed_concepts
 from regionclip.proposals.network import IMAGENET_MEAN, IMAGENET_STD, ProposalConfig, load_proposer
 from regionclip.scenes.dataset import ScenesConfig, make_scene
 from regionclip.teachers.making import make_teacher
-from regionclip.teachers.memory import keep_freed_memory
 from regionclip.teachers.teacher import TeacherConfig
 from regionclip.training.pretrain import teacher_distribution
 
@@ -48,7 +48,6 @@ CAPTION_SHARE = 200  # a concept of the demo's pool is named by one caption of s
 KEPT = (8, 32, 128)
 TEMPERATURES = (0.067, 0.01)  # about what the packaged teacher learned, and the method's
 ROWS = 16_384  # regions of one timed block
-CHECKED = 256  # regions compared with double precision
 GOLD = Path(__file__).parent / "gold"
 
 
@@ -63,7 +62,7 @@ def match_rates(arguments: argparse.Namespace) -> dict[str, Any]:
     pool = functional.normalize(normal(arguments.concepts), dim=1)
     sizes = [min(ROWS, arguments.regions - start) for start in range(0, arguments.regions, ROWS)]
     features = (functional.normalize(normal(rows), dim=1).half() for rows in sizes)
-    return _rates(features, pool, arguments.temperature, arguments.top_k, device)
+    return rates(features, pool, arguments.temperature, arguments.top_k, device)
 
 
 def demo_rates(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -71,76 +70,12 @@ def demo_rates(arguments: argparse.Namespace) -> dict[str, Any]:
     features, pools = demo_features(NUM_SCENES)
     pool = functional.normalize(pools["demo"][1], dim=1).to(arguments.device)
     repeated = features.half().repeat(4, 1).to(arguments.device)
-    return _rates([repeated] * 15, pool, TEMPERATURES[0], arguments.top_k, arguments.device)
+    return rates([repeated] * 15, pool, TEMPERATURES[0], arguments.top_k, arguments.device)
 
 
-def _rates(features: Iterable[Tensor], pool: Tensor, temperature: float, top_k: int, device: str) -> dict[str, Any]:
-    keep_freed_memory()
-    seconds: list[tuple[float, float]] = []
-    total, error = 0, {}
-    for number, block in enumerate(features):
-        if number == 0:
-            error = _error(block[:CHECKED], pool, temperature, top_k)
-            _product_seconds(block, pool, device)  # warms up, as does the next line
-            match_top(block, pool, temperature, top_k)
-        product = _product_seconds(block, pool, device)
-        labelled = _seconds(lambda block=block: match_top(block, pool, temperature, top_k), device)  # type: ignore[misc]
-        seconds.append((product, labelled))
-        total += len(block)
-    ratios = sorted(product / labelled for product, labelled in seconds)
-    products, labelled_in = (sum(column) for column in zip(*seconds, strict=True))
-    return {
-        "regions": total,
-        "concepts": len(pool),
-        "width": pool.shape[1],
-        "top_k": top_k,
-        "temperature": temperature,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "regions_a_second": round(total / labelled_in),
-        "product_regions_a_second": round(total / products),
-        "product_gigaflops": round(2e-9 * total * pool.numel() / products, 1),
-        "share_of_product_rate": round(statistics.median(ratios), 3),
-        "share_range": [round(ratios[0], 3), round(ratios[-1], 3)],
-        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-        "largest_error": error,
-    }
-
-
-def _product_seconds(block: Tensor, pool: Tensor, device: str) -> float:
-    rows = max(1, (1 << 23) // max(pool.shape))
-    normalized = functional.normalize(block.float(), dim=1)
-    out = torch.empty(rows, len(pool), device=device)
-
-    def product() -> None:
-        for part in torch.split(normalized, rows):
-            torch.mm(part, pool.T, out=out[: len(part)])
-
-    return _seconds(product, device)
-
-
-def _seconds(work: Callable[[], object], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def _error(block: Tensor, pool: Tensor, temperature: float, top_k: int) -> dict[str, float]:
-    """The largest differences from double precision on the same features."""
-    found = match_top(block, pool, temperature, top_k)
-    exact = match(block.double(), pool.double(), temperature)
-    of_found = exact.gather(1, found.concept_ids)
-    probability = (found.log_probabilities.double().exp() - of_found.exp()).abs().max()
-    entropy = (found.entropy.double() + (exact.exp() * exact).sum(dim=1)).abs().max()
-    return {
-        "probability": float(probability),
-        "log_probability": float((found.log_probabilities - of_found).abs().max()),
-        "entropy": float(entropy),
-    }
+def whole_stage(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Rates of the stage on seeded regions."""
+    return stage_rates(Settings(**{name: getattr(arguments, name) for name in Settings.__dataclass_fields__}))
 
 
 def kept_distributions(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -219,23 +154,6 @@ def gold_names() -> Iterator[str]:
             yield from (mention[0] for mention in json.loads(line)["mentions"])
 
 
-def print_rates(results: dict[str, Any]) -> None:
-    """What `match` and `demo` found."""
-    print(
-        f"{results['regions']:,} regions of width {results['width']}, {results['concepts']:,} concepts, "
-        f"top {results['top_k']}"
-    )
-    print(f"product alone {results['product_regions_a_second']:,} regions/s ({results['product_gigaflops']} GFLOP/s)")
-    low, high = results["share_range"]
-    share = results["share_of_product_rate"]
-    print(f"labelled      {results['regions_a_second']:,} regions/s, {share} of the product's rate ({low} to {high})")
-    print(f"peak memory {results['peak_memory_gb']} GB")
-    print(
-        "largest error against double precision",
-        {name: f"{value:.1e}" for name, value in results["largest_error"].items()},
-    )
-
-
 def print_kl(results: dict[str, Any]) -> None:
     """What `kl` found."""
     print("pool  concepts  temperature  entropy    k  KL(full|kept)   99 %  KL(kept|full)   mass  lowest 1 %")
@@ -250,9 +168,10 @@ def print_kl(results: dict[str, Any]) -> None:
 def main() -> None:
     """Run one of the benchmarks and print, or also record, its numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("benchmark", choices=["match", "demo", "kl"])
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--regions", type=int, default=1_000_000)
+    parser.add_argument("benchmark", choices=["match", "demo", "stage", "kl"])
+    parser.add_argument("--out", type=Path, help="a JSON file for the numbers")
+    parser.add_argument("--regions", type=int, default=1_000_000, help="of match and stage")
+    parser.add_argument("--boxes", type=int, default=100, help="regions of one image of stage")
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--concepts", type=int, default=6790)
     parser.add_argument("--temperature", type=float, default=0.01)
@@ -264,6 +183,7 @@ def main() -> None:
     run, show = {
         "match": (match_rates, print_rates),
         "demo": (demo_rates, print_rates),
+        "stage": (whole_stage, print_stage),
         "kl": (kept_distributions, print_kl),
     }[arguments.benchmark]
     results = run(arguments)

@@ -271,7 +271,7 @@ def _named_table(
 
 STAGE = Stage(
     name="evaluate",
-    version=1,
+    version=2,
     inputs={
         "model": ("detector", "region_encoder", "clip"),
         "images": ("images",),

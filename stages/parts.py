@@ -100,10 +100,30 @@ def process_parts(
     return PartsSummary(len(items), len(plan), tally.num_rejected, rows_of, tally.counts)
 
 
+def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """How tables are written: with dictionaries for all but floating-point numbers, which seldom repeat.
+
+    A dictionary of them makes the file larger, and takes twice the time to write and four times to read.
+    """
+    leaves = (leaf for column in schema for leaf in _leaves(column.name, column.type))
+    return {**_PARQUET, "use_dictionary": [path for path, kind in leaves if not pa.types.is_floating(kind)]}
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """The innermost columns of a column, by their paths in a parquet file."""
+    if pa.types.is_nested(kind):
+        for number in range(kind.num_fields):
+            inner = kind.field(number)
+            name = inner.name if pa.types.is_struct(kind) else "list.element"
+            yield from _leaves(f"{path}.{name}", inner.type)
+    else:
+        yield path, kind
+
+
 def write_table(folder: Folder, name: str, table: pa.Table, durable: bool = True) -> None:
     """Write a table as `<name>.parquet`; equal tables give equal bytes. durable: as in `Folder.write`."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **_PARQUET)
+    pq.write_table(table, sink, **_parquet_options(table.schema))
     folder.write(f"{name}.parquet", sink.getvalue().to_pybytes(), durable)
 
 
@@ -235,7 +255,7 @@ class _Written:
     def _writer(self, name: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         with (
             self._job.folder.stream(f"{self._name(name)}.parquet") as file,
-            pq.ParquetWriter(file, schema, **_PARQUET) as writer,
+            pq.ParquetWriter(file, schema, **_parquet_options(schema)) as writer,
         ):
             yield writer
 

@@ -145,6 +145,39 @@ def test_the_likeliest_are_cut_out_of_the_full_distribution(
         assert float(found.margin[row]) == pytest.approx(margin, abs=1e-9)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    concepts=st.integers(1, 300),
+    top_k=st.integers(1, 40),
+    temperature=st.sampled_from([0.001, 0.01, 1.0]),
+    with_prior=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_single_precision_sorts_a_pool_of_any_size_as_its_own_distribution_does(
+    concepts: int, top_k: int, temperature: float, with_prior: bool, seed: int
+) -> None:
+    regions, pool = features(5, seed=seed, dtype=torch.float32), features(concepts, 6, seed + 1, torch.float32)
+    prior = features(5, concepts, seed + 2, torch.float32)
+    prior[:, 1:][prior[:, 1:] < -0.5] = -torch.inf
+    found = match_top(regions, pool, temperature, top_k, *((prior, torch.arange(5)) if with_prior else ()))
+    exact = match(regions.double(), pool.double(), temperature, prior.double() if with_prior else None)
+    assert [len(set(ids)) for ids in found.concept_ids.tolist()] == [min(top_k, concepts)] * 5
+    assert bool((found.log_probabilities.diff(dim=1).nan_to_num() <= 0).all())
+    torch.testing.assert_close(
+        found.log_probabilities.double().exp(), exact.exp().topk(min(top_k, concepts)).values, rtol=0, atol=1e-4
+    )
+    torch.testing.assert_close(
+        found.log_probabilities.double(), exact.gather(1, found.concept_ids), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_certain_concept_comes_first_and_equal_ones_in_the_order_of_the_pool() -> None:
+    pool = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
+    found = match_top(torch.tensor([[1.0, 0.0]]), pool, 0.001, 4)
+    assert found.concept_ids.tolist() == [[1, 0, 2, 3]]
+    assert found.log_probabilities[0, 0] == 0.0
+
+
 def test_the_normaliser_gives_the_probability_of_any_concept_exactly() -> None:
     regions, pool = features(5, 16), features(40, 16, seed=1)
     found = match_top(regions, pool, 0.01, 3)
@@ -156,10 +189,11 @@ def test_blocks_change_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     regions, pool, prior = features(11), features(5, seed=1), features(2, 5, seed=2)
     which = torch.tensor([0, 0, 1, 1, 0, 1, 1, 0, 1, 0, 1])
     whole = match_top(regions, pool, 0.1, 3, prior, which)
-    monkeypatch.setattr(matching, "_BLOCK", 4 * 6)
-    blocks = match_top(regions, pool, 0.1, 3, prior, which)
-    for one, other in zip(whole, blocks, strict=True):
-        torch.testing.assert_close(one, other)
+    for limit, value in (("_BLOCK", 4 * 6), ("_ROWS", 3)):
+        monkeypatch.setattr(matching, limit, value)
+        blocks = match_top(regions, pool, 0.1, 3, prior, which)
+        for one, other in zip(whole, blocks, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 def test_half_precision_features_lose_nothing_beyond_single_precision() -> None:
