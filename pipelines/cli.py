@@ -7,9 +7,11 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 import typer
+
+from pipelines.lock import HeldError
 
 EXIT_FAILED, EXIT_USER = 1, 2
 TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -40,6 +42,14 @@ Store = Annotated[str, typer.Option("--store", help="Folder or fsspec URI that h
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print every stage and key, and whether it would run.")]
 RayAddress = Annotated[str | None, typer.Option("--ray-address", help="A running Ray cluster; default: a local one.")]
 TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow server; default: SQLite by the store.")]
+
+
+class Options(TypedDict):
+    """What the commands hand on that run a pipeline."""
+
+    dry_run: bool
+    ray_address: str | None
+    tracking_uri: str | None
 
 
 class Candidates(StrEnum):
@@ -79,7 +89,29 @@ def _add_run_verb(verb: str, summary: str) -> None:
 
 
 for _verb, _summary in VERBS.items():
-    _add_run_verb(_verb, _summary)
+    if _verb != "label":
+        _add_run_verb(_verb, _summary)
+
+
+@run_app.command("label", help=VERBS["label"])
+def label(
+    config: Config = "demo",
+    set_: Sets = [],  # noqa: B006
+    regions: Annotated[
+        str | None, typer.Option(help="The key of the regions to label; default: the newest of the config.")
+    ] = None,
+    store: Store = DEFAULT_STORE,
+    dry_run: DryRun = False,
+    ray_address: RayAddress = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    from functools import partial
+
+    from pipelines.execute import execute
+    from pipelines.labels import label
+
+    options = Options(dry_run=dry_run, ray_address=ray_address, tracking_uri=tracking_uri)
+    execute("label", config, set_, store, **options, pipeline=partial(label, regions=regions))
 
 
 @data_app.command("scenes")
@@ -183,18 +215,11 @@ def labels_report(
     from pipelines.execute import execute
     from pipelines.label_report import label_report
 
-    execute(
-        "labels-report",
-        config,
-        set_,
-        store,
-        dry_run=dry_run,
-        ray_address=ray_address,
-        tracking_uri=tracking_uri,
-        pipeline=partial(
-            label_report, keys=tuple(keys or ()), candidates=[each.value for each in candidates or ()], truth=truth
-        ),
+    page = partial(
+        label_report, keys=tuple(keys or ()), candidates=[each.value for each in candidates or ()], truth=truth
     )
+    options = Options(dry_run=dry_run, ray_address=ray_address, tracking_uri=tracking_uri)
+    execute("labels-report", config, set_, store, **options, pipeline=page)
 
 
 @proposals_app.command("recall")
@@ -213,16 +238,8 @@ def proposals_recall(
     from pipelines.execute import execute
     from pipelines.proposals import recall
 
-    execute(
-        "proposals-recall",
-        config,
-        set_,
-        store,
-        dry_run=dry_run,
-        ray_address=ray_address,
-        tracking_uri=tracking_uri,
-        pipeline=partial(recall, instances=instances),
-    )
+    options = Options(dry_run=dry_run, ray_address=ray_address, tracking_uri=tracking_uri)
+    execute("proposals-recall", config, set_, store, **options, pipeline=partial(recall, instances=instances))
 
 
 @app.command("ls")
@@ -263,11 +280,11 @@ def main() -> None:
             raise
         print("interrupted; nothing finished is lost: give the same command again to go on", file=sys.stderr)
         sys.exit(EXIT_FAILED)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, HeldError) as error:
         if os.environ.get("RGC_DEBUG"):
             raise
         print(f"error: {_line(error)}", file=sys.stderr)
-        sys.exit(EXIT_USER)
+        sys.exit(EXIT_FAILED if isinstance(error, HeldError) else EXIT_USER)
     except Exception as error:
         if os.environ.get("RGC_DEBUG"):
             raise

@@ -36,6 +36,8 @@ class SplitConfig:
     split: take only the images whose record has this value under 'split'; None takes all that the files list.
     format: of the images, as `stages.read_images` tells forms apart; captions of tars and parquet files then get the
     ids of the images in the same files. image_column, uri_column, id_column, caption_column: columns of parquet files.
+    max_rejected_fraction: how many boxes, of all, may be left out as unfit; so of captions, and of images outside of
+    COCO.
     """
 
     images: str = "images"
@@ -47,6 +49,11 @@ class SplitConfig:
     uri_column: str | None = None
     id_column: str | None = None
     caption_column: str = "caption"
+    max_rejected_fraction: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_rejected_fraction <= 1:
+            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}; give a fraction, 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pipelines.config import PipelineConfig
 from pipelines.evaluate import evaluate
 from pipelines.labels import label
 from pipelines.loading import load
+from pipelines.lock import LOCKS, guarded
 from pipelines.pretrain import pretrain
 from pipelines.progress import Display
 from pipelines.pseudo_label import pseudo_label
@@ -109,4 +110,5 @@ def _check_writable(store: Folder) -> None:
 def _tracker(store: Folder, verb: str, config: PipelineConfig, uri: str | None) -> Tracker:
     from pipelines.tracking import MlflowTracker
 
-    return MlflowTracker(store, verb, asdict(config), uri)
+    with guarded(store.child(LOCKS), ".tracking"):  # MLflow makes its database in steps that two at once break
+        return MlflowTracker(store, verb, asdict(config), uri)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from pipelines.config import DataConfig, PipelineConfig, SplitConfig, TeacherTrainingConfig
 from pipelines.runner import Runner
+from regionclip.captions.files import find_files
 from regionclip.clip_models import has_resnet
 from stages import (
     embed_concepts,
@@ -20,7 +23,11 @@ from stages import (
     train_proposer,
     train_teacher,
 )
-from stages.contract import Artifact
+from stages.contract import MANIFEST, Artifact
+from stages.parts import iter_tables
+from stages.storage import Folder
+
+_PACKED = ("webdataset", "parquet")
 
 
 def read_sources(config: PipelineConfig, run: Runner) -> None:
@@ -39,7 +46,8 @@ def read_sources(config: PipelineConfig, run: Runner) -> None:
             proposer(config, run)
     images(config, run, train)
     captions(config, run)
-    pool_captions(config, run)
+    if config.concepts_file is None:
+        pool_captions(config, run)
     boxes(config, run, train, classes.base)
     images(config, run, test)
     boxes(config, run, test, classes.base + classes.novel)
@@ -47,46 +55,40 @@ def read_sources(config: PipelineConfig, run: Runner) -> None:
 
 def images(config: PipelineConfig, run: Runner, split: SplitConfig) -> Artifact:
     """The images of a split."""
-    source = read_images.ImagesConfig(
-        config.data.root,
-        split.images,
-        split.instances,
-        split.split,
-        format=split.format,
-        image_column=split.image_column,
-        uri_column=split.uri_column,
-        id_column=split.id_column,
-    )
-    return run(read_images.STAGE, source, dataset=_dataset(config.data, run))
+    dataset = _dataset(config.data, run)
+    with named_by(_key_of(config, split)):
+        return run(read_images.STAGE, _images_source(config.data, split), dataset=dataset)
 
 
 def captions(config: PipelineConfig, run: Runner) -> Artifact:
-    """The captions of the train split."""
-    train = config.data.train
-    packed = train.format in ("webdataset", "parquet")
-    source = read_captions.CaptionsConfig(
-        config.data.root,
-        (train.captions,),
-        train.split,
-        column=train.caption_column,
-        number_images=packed and train.id_column is None,
-        image_id_column=train.id_column if packed else None,
-    )
-    return run(read_captions.STAGE, source, dataset=_dataset(config.data, run))
+    """The captions of the train split; ValueError where they are to guide labels and none belongs to an image."""
+    found, candidates = _train_captions(config, run), config.labels.candidates
+    if candidates != "pool" and found.folder.exists(MANIFEST) and not _has_image_ids(found):
+        raise ValueError(
+            f"data.train.captions '{config.data.train.captions}': no caption belongs to an image, which "
+            f"labels.candidates '{candidates}' needs; name captions with image ids (COCO, or the tars or parquet files "
+            "that hold the images), or set labels.candidates to pool"
+        )
+    return found
 
 
 def pool_captions(config: PipelineConfig, run: Runner) -> Artifact:
     """The captions that the concept pool is made of."""
     if config.data.pool_captions is None:
-        return captions(config, run)
+        return _train_captions(config, run)
     given = config.data.pool_captions
-    return run(read_captions.STAGE, given if given.root is not None else replace(given, root=""))
+    with named_by("data.pool_captions"):
+        return run(read_captions.STAGE, given if given.root is not None else replace(given, root=""))
 
 
 def boxes(config: PipelineConfig, run: Runner, split: SplitConfig, classes: tuple[str, ...]) -> Artifact:
     """The boxes of these classes, and of no other, in a split."""
-    source = read_boxes.BoxesConfig(config.data.root, split.instances, split.split, classes)
-    return run(read_boxes.STAGE, source, dataset=_dataset(config.data, run))
+    dataset = _dataset(config.data, run)
+    source = read_boxes.BoxesConfig(
+        config.data.root, split.instances, split.split, classes, split.max_rejected_fraction
+    )
+    with named_by(_key_of(config, split)):
+        return run(read_boxes.STAGE, source, dataset=dataset)
 
 
 def teacher(config: PipelineConfig, run: Runner) -> Artifact:
@@ -118,13 +120,13 @@ def proposals(config: PipelineConfig, run: Runner, split: SplitConfig) -> Artifa
     """Class-agnostic boxes in the images of a split."""
     methods, classes = config.proposals.methods, config.classes
     seen = classes.base if split == config.data.train else classes.base + classes.novel  # novel boxes never train
-    return run(
-        propose_regions.STAGE,
-        config.proposals,
-        images=images(config, run, split),
-        proposer=proposer(config, run) if "rpn" in methods else None,
-        boxes=boxes(config, run, split, seen) if "ground_truth" in methods else None,
-    )
+    given = {
+        "images": images(config, run, split),
+        "proposer": proposer(config, run) if "rpn" in methods else None,
+        "boxes": boxes(config, run, split, seen) if "ground_truth" in methods else None,
+    }
+    with named_by("proposals"):
+        return run(propose_regions.STAGE, config.proposals, **given)
 
 
 def class_embeddings(config: PipelineConfig, run: Runner) -> Artifact:
@@ -132,6 +134,63 @@ def class_embeddings(config: PipelineConfig, run: Runner) -> Artifact:
     names = extract_concepts.ConceptsConfig(names=config.classes.base + config.classes.novel)
     concepts = run(extract_concepts.STAGE, names)
     return run(embed_concepts.STAGE, config.embeddings, concepts=concepts, clip=student_start(config, run))
+
+
+@contextmanager
+def named_by(key: str) -> Iterator[None]:
+    """Errors of the block name `max_rejected_fraction` by its place in the config, below `key`."""
+    field = "max_rejected_fraction"
+    try:
+        yield
+    except ValueError as error:
+        if field not in str(error):
+            raise
+        raise ValueError(str(error).replace(field, field)) from error
+
+
+def _key_of(config: PipelineConfig, split: SplitConfig) -> str:
+    return "data.train" if split == config.data.train else "data.test"
+
+
+def _images_source(data: DataConfig, split: SplitConfig) -> read_images.ImagesConfig:
+    return read_images.ImagesConfig(
+        data.root,
+        split.images,
+        split.instances,
+        split.split,
+        format=split.format,
+        image_column=split.image_column,
+        uri_column=split.uri_column,
+        id_column=split.id_column,
+        max_rejected_fraction=split.max_rejected_fraction,
+    )
+
+
+def _train_captions(config: PipelineConfig, run: Runner) -> Artifact:
+    dataset, train = _dataset(config.data, run), config.data.train
+    packed = config.data.root is not None and _are_packed(config.data, train, config.data.root)
+    source = read_captions.CaptionsConfig(
+        config.data.root,
+        (train.captions,),
+        train.split,
+        column=train.caption_column,
+        number_images=packed and train.id_column is None,
+        image_id_column=train.id_column if packed else None,
+        max_rejected_fraction=train.max_rejected_fraction,
+    )
+    with named_by("data.train"):
+        return run(read_captions.STAGE, source, dataset=dataset)
+
+
+def _are_packed(data: DataConfig, split: SplitConfig, root: str) -> bool:
+    """Whether both images and captions of a split are in tars or parquet files, whose order gives them common ids."""
+    if read_images.form_of(_images_source(data, split)) not in _PACKED:
+        return False
+    return all(file.form in _PACKED for file in find_files((split.captions,), Folder(root).uri, "auto"))
+
+
+def _has_image_ids(captions: Artifact) -> bool:
+    return any(part["image_id"].null_count < len(part) for part in iter_tables(captions, "captions", ["image_id"]))
 
 
 def _dataset(data: DataConfig, run: Runner) -> Artifact | None:

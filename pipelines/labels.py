@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
@@ -14,21 +15,29 @@ from pipelines import inputs
 from pipelines.concept_pool import concept_pool
 from pipelines.config import PipelineConfig
 from pipelines.runner import Runner
-from pipelines.store import artifact_of, find_artifact
+from pipelines.store import Lineage, artifact_of, find_artifact, lineage, list_artifacts
+from pipelines.summary import say
 from pipelines.taking_in import take_in
 from regionclip.labels.choosing import Choice, LabelledImage, labelled_images
 from regionclip.labels.writing import Written, odvg_label_map, write_coco, write_odvg, write_yolo
 from stages import embed_concepts, encode_regions, import_labels, label_regions
-from stages.contract import MANIFEST, Artifact, Stage
+from stages.contract import Artifact, Stage, canonical_json
 from stages.parts import iter_tables
+from stages.read_boxes import BoxesConfig
+from stages.read_images import ImagesConfig
 from stages.rows import table_schema
 from stages.storage import Folder, folder_and_name
 
 LABEL_MAP = "_label_map.json"
+_NOT_OF_CONTENT = ("root", "max_rejected_fraction")  # what a source's key leaves out
+_NO_KEY = "none"
 
 
 def label(config: PipelineConfig, run: Runner, regions: str | None = None) -> Artifact:
-    """The labels of regions that the store already holds: those of the config, or those of a key. Opens no image."""
+    """The labels of regions that the store already holds: those of a key, or the newest that this config gave.
+
+    Opens no image, and needs none to be there.
+    """
     found = _regions_of(config, run.store) if regions is None else find_artifact(run.store, regions)
     teacher = inputs.teacher(config, run)
     _check_regions(found, teacher)
@@ -111,31 +120,53 @@ def import_(
 
 
 class _Keys:
-    """Stands in for a runner where only the places of artifacts are asked for; nothing is run."""
+    """Stands in for a runner where only the places of artifacts are asked for: nothing is run, no image is opened.
 
-    def __init__(self, store: Folder) -> None:
-        self.store = store
+    Images and boxes of a data folder are those that `made` came from, if they were read there and as the config says.
+    """
+
+    def __init__(self, store: Folder, made: Lineage) -> None:
+        self.store, self._made = store, made
 
     def __call__(self, stage: Stage, config: Any, **given: Artifact | None) -> Artifact:
+        if isinstance(config, ImagesConfig | BoxesConfig) and config.root is not None:
+            read = (each for each in self._made if _was_read_so(each.manifest, stage, config))
+            return next(read, artifact_of(self.store, stage.output, _NO_KEY))
         return artifact_of(self.store, stage.output, stage.key(config, given))
 
 
+def _was_read_so(manifest: Mapping[str, Any], stage: Stage, config: ImagesConfig | BoxesConfig) -> bool:
+    """Whether a source was read by this config, from the place that its root is now."""
+    if (manifest["stage"], manifest["version"]) != (stage.name, stage.version):
+        return False
+    anywhere = dict.fromkeys(_NOT_OF_CONTENT)
+    if canonical_json({**manifest["config"], **anywhere}) != canonical_json({**asdict(config), **anywhere}):
+        return False
+    if isinstance(config, BoxesConfig):
+        return True
+    root = Folder(str(config.root)).uri
+    return manifest["external"]["images"] in (root, f"{root}/{PurePosixPath(config.images)}")
+
+
 def _regions_of(config: PipelineConfig, store: Folder) -> Artifact:
-    keys = cast(Runner, _Keys(store))
-    train = config.data.train
-    regions = keys(
-        encode_regions.STAGE,
-        config.regions,
-        images=inputs.images(config, keys, train),
-        proposals=inputs.proposals(config, keys, train),
-        clip=inputs.teacher(config, keys),
-    )
-    if not regions.folder.exists(MANIFEST):
+    """The newest regions that a config made, whatever became of its images since."""
+
+    def key_now(made: Artifact) -> str:
+        keys, train = cast(Runner, _Keys(store, lineage(store, made))), config.data.train
+        images, proposals = inputs.images(config, keys, train), inputs.proposals(config, keys, train)
+        clip = inputs.teacher(config, keys)
+        return keys(encode_regions.STAGE, config.regions, images=images, proposals=proposals, clip=clip).key
+
+    found = [made for made in list_artifacts(store, encode_regions.STAGE.output) if made.key == key_now(made)]
+    if not found:
         raise ValueError(
-            f"the regions of this config ({regions.key}) are not in {store.uri}; make them with 'rgc run pseudo-label' "
-            "or give the key of other regions ('rgc ls' lists them)"
+            f"the regions of this config are not in {store.uri}; make them with 'rgc run pseudo-label' or name others "
+            "with --regions KEY ('rgc ls' lists them)"
         )
-    return regions
+    older = len(found) - 1
+    among = f"  (the newest; {older} older from before its images changed: --regions KEY takes another)"
+    say(Console(), "regions", found[-1].key + (among if older else ""))
+    return found[-1]
 
 
 def _check_regions(regions: Artifact, teacher: Artifact) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
@@ -30,13 +31,11 @@ def load(kind: type[T], source: str, overrides: Sequence[str] = ()) -> T:
     A file may name another to build on under the key `extends`. Raises ValueError naming the key, the value and
     the remedy.
     """
-    values = _read(source)
+    values, given = _read(source), OmegaConf.create({})
     for text in overrides:
-        key, separator, _ = text.partition("=")
-        if not separator or not key:
-            raise ValueError(f"--set {text}: give KEY=VALUE, such as --set labels.threshold=0.2")
+        _override(given, text)
     try:
-        merged = OmegaConf.merge(values, OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(values, given)
         plain = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ValueError(f"{source} leaves '{error.full_key}' to you; pass --set {error.full_key}=VALUE") from error
@@ -47,6 +46,30 @@ def load(kind: type[T], source: str, overrides: Sequence[str] = ()) -> T:
         return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
         raise ValueError(_explain(source, error)) from error
+
+
+def _override(values: DictConfig, text: str) -> None:
+    """Set a KEY=VALUE; a value that YAML can make nothing of, such as *.tar, is plain text, unless it is bracketed or
+    quoted."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ValueError(f"--set {text}: give KEY=VALUE, such as --set labels.threshold=0.2")
+    try:
+        try:
+            values.merge_with_dotlist([text])
+        except yaml.YAMLError as error:
+            if _is_bracketed(value):
+                reason = " ".join(str(error).split())
+                raise ValueError(f"--set {text}: not readable YAML ({reason}); quote what is text in it") from error
+            OmegaConf.update(values, key, value)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"--set {text}: {str(error).splitlines()[0]}") from error
+
+
+def _is_bracketed(value: str) -> bool:
+    """Whether a value is meant as a list, a mapping or a quoted text; [0-9]*.tar is none."""
+    closing = {"[": "]", "{": "}", "'": "'", '"': '"'}.get(value[:1])
+    return closing is not None and (value.endswith(closing) or closing not in value[1:])
 
 
 def _read(source: str, seen: tuple[str, ...] = ()) -> Any:

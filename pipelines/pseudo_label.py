@@ -14,7 +14,8 @@ from stages.contract import Artifact
 def pseudo_label(config: PipelineConfig, run: Runner) -> Artifact:
     """The whole data flow, read top to bottom; the pool and its report come before any image is encoded."""
     images = inputs.images(config, run, config.data.train)
-    inputs.captions(config, run)
+    if config.labels.candidates != "pool":
+        inputs.captions(config, run)
     teacher = inputs.teacher(config, run)
     concepts_report(config, run)
     proposals = inputs.proposals(config, run, config.data.train)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,17 @@ class Lineage:
     manifest: Mapping[str, Any] | None
     inputs: Mapping[str, Lineage]
 
+    def __iter__(self) -> Iterator[Artifact]:
+        """Every artifact of the tree that the store holds, the last made first."""
+        if self.manifest is not None:
+            yield self.artifact
+        for given in self.inputs.values():
+            yield from given
 
-def list_artifacts(store: Folder) -> list[Artifact]:
-    """The finished artifacts of a store, oldest first."""
-    return sorted(_finished(store), key=lambda artifact: (str(artifact.manifest["ended"]), artifact.key))
+
+def list_artifacts(store: Folder, kind: str | None = None) -> list[Artifact]:
+    """The finished artifacts of a store, or those of one kind, oldest first."""
+    return sorted(_finished(store, kind), key=lambda artifact: (str(artifact.manifest["ended"]), artifact.key))
 
 
 def find_artifact(store: Folder, key: str) -> Artifact:
@@ -52,6 +59,7 @@ def artifact_of(store: Folder, kind: str, key: str) -> Artifact:
     return Artifact(kind, key, store.child(f"{kind}/{key}"))
 
 
-def _finished(store: Folder) -> list[Artifact]:
-    places = (artifact_of(store, kind, key) for kind in store.folders() for key in store.child(kind).folders())
+def _finished(store: Folder, kind: str | None = None) -> list[Artifact]:
+    kinds = store.folders() if kind is None else [kind]
+    places = (artifact_of(store, kind, key) for kind in kinds for key in store.child(kind).folders())
     return [artifact for artifact in places if artifact.folder.exists(MANIFEST)]

@@ -13,9 +13,11 @@ from rich.text import Text
 
 from regionclip.report.comparison import AP50, BOX_ACCURACY, DEPARTURE, GROUPS
 from stages.contract import Artifact
+from stages.parts import REJECTED, read_table
 
 MEASURES = ((BOX_ACCURACY, "box"), (AP50, "AP50"))
 ABSENT = "-"
+_NUM_REASONS = 5
 _NUM_SHOWN = 10  # lacking classes; the report lists all
 
 
@@ -56,7 +58,21 @@ def _print_artifact(console: Console, artifact: Artifact) -> None:
         say(console, "marks", ", ".join(manifest["marks"]))
     if manifest["metrics"]:
         print_metrics(console, manifest["metrics"])
+    if manifest.get("stage") == "import_labels":
+        _print_rejected(console, artifact)
     say(console, "folder", artifact.folder.uri)
+
+
+def _print_rejected(console: Console, artifact: Artifact) -> None:
+    """The first corrections that were not taken, and where all of them are."""
+    name = f"{REJECTED}.parquet"
+    if not artifact.folder.exists(name):
+        return
+    rows = read_table(artifact, REJECTED).to_pylist()
+    console.print(Text(f"not taken, {len(rows):,}; their regions are as they were"))
+    for row in rows[:_NUM_REASONS]:
+        console.print(Text(f"  {row['item']}: {row['reason']}"), soft_wrap=True)
+    say(console, "all of them", artifact.folder.path(name))
 
 
 def _print_coverage(console: Console, artifact: Artifact) -> None:

@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -14,16 +14,18 @@ import numpy as np
 import pyarrow as pa
 
 from regionclip import schemas
+from regionclip.source_files import file_system
 
 BOX_TOLERANCE = 1.0  # pixels that a box may overshoot its image; such boxes are clipped
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A checked table beside the rows that were left out, each as (item, reason)."""
+    """A checked table beside the rows that were left out, each as (item, reason), and what its user should know."""
 
     table: pa.Table
     rejected: list[tuple[str, str]]
+    remarks: list[str] = field(default_factory=list)
 
 
 def read_coco_images(path: Path, split: str | None = None) -> pa.Table:
@@ -49,16 +51,17 @@ def read_coco_images(path: Path, split: str | None = None) -> pa.Table:
 def read_coco_boxes(path: Path, split: str | None = None, classes: Sequence[str] = ()) -> tuple[Rows, list[str]]:
     """The boxes of a COCO instances file (`schemas.BOXES`, file order) and their class names by ascending category id.
 
-    Only boxes of images in `split` and of `classes` are kept, when given. Boxes without area or more than
+    Only boxes of images in `split` and of `classes` are kept, when given; those of `classes` that the file does not
+    know come after the others and into a remark. Boxes without area or more than
     `BOX_TOLERANCE` outside their image are left out with the reason; smaller overshoot is clipped.
     Raises ValueError for a missing or non-COCO file, duplicate ids, boxes of unknown images or categories,
-    unknown names in `classes`, and an empty selection.
+    `classes` of which none is known, and an empty selection.
     """
     data = _load(path)
     records = _image_records(path, data, None)
     selected = _of_split(path, records, split)
     categories = _categories(path, data)
-    kept = _kept_classes(path, list(categories.values()), classes)
+    kept, remarks = _kept_classes(path, list(categories.values()), classes)
     rows = []
     rejected = []
     for annotation in _checked_annotations(path, _list(path, data, "annotations"), records):
@@ -79,7 +82,7 @@ def read_coco_boxes(path: Path, split: str | None = None, classes: Sequence[str]
         rows.append({"image_id": annotation["image_id"], "category": category, "box": box, "is_crowd": is_crowd})
     if not rows and not rejected:
         raise ValueError(f"{path}: no box is left for split {split!r} and classes {list(classes)}; choose other ones")
-    return Rows(pa.Table.from_pylist(rows, schema=schemas.BOXES), rejected), kept
+    return Rows(pa.Table.from_pylist(rows, schema=schemas.BOXES), rejected, remarks), kept
 
 
 def check_rejected(rows: Rows, max_fraction: float) -> None:
@@ -97,10 +100,22 @@ def dataset_folder(root: str | None, dataset: Path | None) -> Path:
     """The folder that a data set's file names are relative to: `root` or a data set artifact, exactly one of them."""
     if (root is None) == (dataset is None):
         raise ValueError(f"data root {root!r} with data set {dataset}: give one of the two, a root or a data set")
-    folder = dataset or Path(str(root)).expanduser()
+    folder = dataset or _local_folder(str(root))
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such data folder; set root to the folder that holds the data")
+        raise ValueError(f"{root or folder}: no such data folder; set root to the folder that holds the data")
     return folder
+
+
+def _local_folder(root: str) -> Path:
+    scheme, separator, _ = root.partition("://")
+    if not separator:
+        return Path(root).expanduser()
+    if scheme != "file":
+        raise ValueError(
+            f"{root}: data in COCO layout must be on a local disk, a path or a file:// URI; copy the folder, or give "
+            "the images as tars, parquet files or a plain folder (format), which may be anywhere"
+        )
+    return Path(file_system(root)[1])
 
 
 def check_image_files(images: pa.Table, folder: Path) -> None:
@@ -111,7 +126,8 @@ def check_image_files(images: pa.Table, folder: Path) -> None:
     if missing:
         raise ValueError(
             f"{folder}: {len(missing)} of {images.num_rows} image files are missing, first is {missing[0]}; "
-            "set images to the folder that holds them, or choose a split whose images are there"
+            "set images to the folder that holds them, choose a split whose images are there, or remove the records of "
+            "the missing ones from the annotation files"
         )
 
 
@@ -208,12 +224,19 @@ def _categories(path: Path, data: Mapping[str, Any]) -> dict[int, str]:
     return dict(sorted(categories.items()))
 
 
-def _kept_classes(path: Path, names: list[str], classes: Sequence[str]) -> list[str]:
-    for name in classes:
-        if name not in names:
-            close = difflib.get_close_matches(name, names) or names[:5]
-            raise ValueError(f"{path}: unknown class '{name}'; did you mean {', '.join(close)}?")
-    return [name for name in names if name in classes] if classes else names
+def _kept_classes(path: Path, names: list[str], classes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The kept names, those that the file does not know last, and a remark about these, if any."""
+    unknown = [name for name in dict.fromkeys(classes) if name not in names]
+    if not unknown:
+        return ([name for name in names if name in classes] if classes else names), []
+    close = {name: difflib.get_close_matches(name, names, n=1) for name in unknown}
+    if len(unknown) == len(set(classes)):
+        more = f" and {len(unknown) - 1} more, none is known" if len(unknown) > 1 else ""
+        known = ", ".join(close[unknown[0]] or names[:5])
+        raise ValueError(f"{path}: unknown class '{unknown[0]}'{more}; did you mean {known}?")
+    told = (f"'{name}'" + (f" (did you mean '{close[name][0]}'?)" if close[name] else "") for name in unknown)
+    remark = f"{path.name} does not know {len(unknown)} of {len(set(classes))} classes: {', '.join(told)}"
+    return [*(name for name in names if name in classes), *unknown], [remark]
 
 
 def _box(bbox: object, image: Mapping[str, Any]) -> tuple[list[float], str]:

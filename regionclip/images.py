@@ -98,7 +98,7 @@ def _opened(source: str | Path | bytes, max_pixels: int) -> Iterator[Image.Image
     except _DECODE_ERRORS as error:
         raise ValueError(f"{name}: cannot be read as an image: {error or type(error).__name__}") from error
     raise ValueError(
-        f"{name}: {width} x {height} pixels exceed max_pixels {max_pixels}; shrink the image or raise max_pixels"
+        f"{name}: {width} x {height} pixels, more than the {max_pixels:,} that are decoded; shrink the image"
     )
 
 

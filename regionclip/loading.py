@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regionclip.images import ResizeConfig, normalize, read_image, resize
+from regionclip.images import ResizeConfig, normalize, read_image, resize, resized_size
 
 _NUM_THREADS = 2
 
@@ -61,10 +61,12 @@ def load_batches(
     config: ResizeConfig,
     batch_size: int,
     reject: Callable[[str, str], None],
+    least_side: int = 1,
 ) -> Iterator[LoadedBatch]:
     """Read and resize the images of all records, at most `batch_size` of one size at a time, the next batch ahead.
 
-    One that cannot be read, or whose size is not the recorded one, goes to `reject(file name, reason)` instead.
+    One that cannot be read, whose size is not the recorded one, or that is resized to a side below `least_side`
+    pixels goes to `reject(file name, reason)` instead.
     """
 
     def load(position: int) -> Image.Image | str:
@@ -73,9 +75,8 @@ def load_batches(
             image = read_image(read(record.file_name))
         except (ValueError, OSError) as error:
             return str(error)
-        if image.size != (record.width, record.height):
-            return f"is {image.width} x {image.height} pixels, but its record says {record.width} x {record.height}"
-        return resize(image, config)
+        problem = _other_size(image, record) or _too_narrow(record, config, least_side)
+        return problem or resize(image, config)
 
     chunks = list(_equal_sizes(records, batch_size))
     with ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="images") as threads:
@@ -92,6 +93,24 @@ def load_batches(
                     found[position] = image
             if found:
                 yield _batch(found, records[positions[0]])
+
+
+def _other_size(image: Image.Image, record: ImageRecord) -> str:
+    """Why a decoded, upright image is not the one of the record, or ''."""
+    if image.size == (record.width, record.height):
+        return ""
+    remedy = "correct the record"
+    if image.size == (record.height, record.width):
+        remedy = "state size and boxes as the image is shown, turned upright by its EXIF orientation, or remove that"
+    sizes = f"{image.width} x {image.height} pixels, but its record says {record.width} x {record.height}"
+    return f"is {sizes}; {remedy}"
+
+
+def _too_narrow(record: ImageRecord, config: ResizeConfig, least_side: int) -> str:
+    width, height = resized_size(record.width, record.height, config)
+    if min(width, height) >= least_side:
+        return ""
+    return f"{record.width} x {record.height} pixels become {width} x {height}; each side needs {least_side}"
 
 
 def _equal_sizes(records: Sequence[ImageRecord], batch_size: int) -> Iterator[list[int]]:

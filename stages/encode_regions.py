@@ -82,7 +82,12 @@ class RegionEncoding:
             return data
 
         for batch in load_batches(
-            read, records, self._config.resize, self._batch_size, lambda item, reason: rejected.append((item, reason))
+            read,
+            records,
+            self._config.resize,
+            self._batch_size,
+            lambda item, reason: rejected.append((item, reason)),
+            self._teacher.least_side,
         ):
             placed = [(boxes[position] * batch.scale).to(self._device) for position in batch.positions]
             pixels = batch.normalized(self._config.teacher.mean, self._config.teacher.std, self._device)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from regionclip.digests import file_sha256
 from regionclip.labels.choosing import Choice
-from regionclip.labels.corrections import Corrections, correct, read_corrections, unknown_images
+from regionclip.labels.correcting import correct
+from regionclip.labels.corrections import Corrections, read_corrections
 from regionclip.schemas import rejected_table
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import REJECTED, iter_tables, read_table, write_table
-from stages.rows import count_in_lists
+from stages.rows import count_in_lists, table_schema
 
 CONCEPTS = "concepts.json"
 
@@ -27,7 +29,8 @@ class ImportLabelsConfig:
 
     tolerance: pixels by which each side of a box may differ from its region's. absent: what the lack of a region that
     was shown means: 'drop' it, or 'keep' it as it is. min_score: that of the export, where the file has lost its info.
-    max_rejected_fraction: how many annotations, of all, may belong to no region or name no concept.
+    max_rejected_fraction: how many annotations, of all, may belong to no region or name no concept; their regions stay
+    as they are.
     """
 
     corrections: str
@@ -47,13 +50,19 @@ def import_labels(context: Context, config: ImportLabelsConfig, region_labels: A
     """Write `region_labels-*.parquet`, `concepts.json` as it was, and annotations not taken as `rejected.parquet`."""
     names = json.loads(region_labels.folder.read(CONCEPTS))
     path = Path(config.corrections).expanduser()
-    corrections = _corrections(config, path, names["concepts"], region_labels)
+    table_schema(region_labels, "region_labels", ["uri"])
+    images = read_table(region_labels, "region_labels", ["image_id", "uri"])
+    corrections = _corrections(config, path, names["concepts"], region_labels, images)
+    if corrections.num_renumbered:
+        counted = f"{corrections.num_renumbered:,} of {len(corrections.by_image):,} images"
+        context.say(f"{counted} have other ids in {path.name} than in the labels; their names say which they are")
     source = f"sha256:{file_sha256(path)}"
-    image_ids = read_table(region_labels, "region_labels", ["image_id"])["image_id"].to_pylist()
-    rejected = [*corrections.rejected, *unknown_images(corrections, image_ids)]
+    rejected = list(corrections.rejected)
     totals: dict[str, int] = {}
+    before = 0
     for part, table in enumerate(iter_tables(region_labels, "region_labels")):
-        corrected = correct(table, corrections, source, config.tolerance, config.absent)
+        corrected = correct(table, corrections, source, config.tolerance, config.absent, before)
+        before += pc.sum(pc.list_value_length(table["keep"])).as_py() or 0
         write_table(context.folder, f"region_labels-{part:05d}", _with_source(corrected.table, source))
         rejected += corrected.rejected
         totals = {name: totals.get(name, 0) + count for name, count in corrected.counts.items()}
@@ -64,7 +73,7 @@ def import_labels(context: Context, config: ImportLabelsConfig, region_labels: A
     counts = {f"num_{name}": count for name, count in totals.items()}
     return Result(
         metrics={
-            "num_images": len(image_ids),
+            "num_images": len(images),
             "num_regions": count_in_lists(context.folder, "region_labels", "keep"),
             "num_rejected": len(rejected),
             **counts,
@@ -86,15 +95,17 @@ def identity(config: ImportLabelsConfig) -> Mapping[str, Any]:
     }
 
 
-def _corrections(config: ImportLabelsConfig, path: Path, concepts: list[str], labels: Artifact) -> Corrections:
-    found = read_corrections(path, concepts)
+def _corrections(
+    config: ImportLabelsConfig, path: Path, concepts: list[str], labels: Artifact, images: pa.Table
+) -> Corrections:
+    found = read_corrections(path, concepts, images["image_id"].to_pylist(), images["uri"].to_pylist())
     if found.labels not in (None, labels.key) and config.absent == "drop":
         raise ValueError(
             f"{path} was exported from the labels {found.labels}, not from {labels.key}, so a region that it lacks may "
             "never have been shown; import it there, or set absent to 'keep' to take only what it states"
         )
     shown = Choice(found.shown.everything, max(found.shown.min_score, config.min_score))
-    return Corrections(found.by_image, found.labels, shown, found.rejected)
+    return replace(found, shown=shown)
 
 
 def _with_source(table: pa.Table, source: str) -> pa.Table:
@@ -115,7 +126,7 @@ def _check_rejected(config: ImportLabelsConfig, corrections: Corrections, reject
 
 STAGE = Stage(
     name="import_labels",
-    version=1,
+    version=2,
     inputs={"region_labels": ("region_labels",)},
     output="region_labels",
     run=import_labels,

@@ -59,6 +59,10 @@ class LabelsConfig:
                 f"top_k {self.top_k}, caption_weight {self.caption_weight} and temperature {self.temperature} "
                 "must be above 0"
             )
+        if not (0 <= self.threshold <= 1 and 0 <= self.pool_threshold <= 1):
+            raise ValueError(
+                f"threshold {self.threshold} and pool_threshold {self.pool_threshold} are probabilities; give 0 to 1"
+            )
 
 
 class Labels(NamedTuple):

@@ -190,7 +190,8 @@ def propose_regions(
     """Write `proposals-*.parquet`, one row an image; images without a box have an empty one.
 
     `proposer` and `boxes` are given exactly where the methods 'rpn' and 'ground_truth' take part. An image of whose
-    precomputed boxes some are none counts once among the rejected, and keeps the others.
+    precomputed boxes some are none, or that is too narrow for random ones, counts among the rejected, and keeps the
+    others.
     """
     _check_inputs(config, {"rpn": proposer, "ground_truth": boxes})
     given = Given(
@@ -208,8 +209,10 @@ def propose_regions(
     }
     rows, fraction = table_rows(images, "images"), config.max_rejected_fraction
     summary = process_parts(context, rows, config.part_size, RegionProposer, arguments, ("proposals",), fraction)
-    total = count_in_lists(context.folder, "proposals", "objectness")
-    return Result(metrics={**summary.metrics, "num_proposals": total, "num_images": summary.num_rows["proposals"]})
+    total, num_images = count_in_lists(context.folder, "proposals", "objectness"), summary.num_rows["proposals"]
+    if not total:
+        context.say(f"no box in any of {num_images} images, so no region; choose other settings or another method")
+    return Result(metrics={**summary.metrics, "num_proposals": total, "num_images": num_images})
 
 
 def identity(config: ProposeConfig) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from stages.parts import REJECTED, write_table
 
 @dataclass(frozen=True)
 class BoxesConfig:
-    """Which boxes: those of images in `split` and of `classes` (none named: all).
+    """Which boxes: those of images in `split` and of `classes` (none named: all), which need not all be in the file.
 
     root: the data folder that `instances` is relative to; None where a data set artifact is given.
     max_rejected_fraction: how many boxes, of all, may be left out for lying outside their image or having no area.
@@ -27,14 +27,17 @@ class BoxesConfig:
     instances: str = "annotations/instances.json"
     split: str | None = None
     classes: tuple[str, ...] = ()
-    max_rejected_fraction: float = 0.0
+    max_rejected_fraction: float = 0.01
 
 
 def read_boxes(context: Context, config: BoxesConfig, dataset: Artifact | None = None) -> Result:
-    """Write `boxes.parquet`, `classes.json` (by category id), and boxes left out as `rejected.parquet` if any."""
+    """Write `boxes.parquet`, `classes.json` (by category id, unknown ones last), and boxes left out as
+    `rejected.parquet` if any."""
     rows, classes = _rows(config, dataset_folder(config.root, dataset.folder.local() if dataset else None))
     write_table(context.folder, "boxes", rows.table)
     context.folder.write("classes.json", json.dumps(classes, indent=1, ensure_ascii=False).encode())
+    for remark in rows.remarks:
+        context.say(remark)
     if rows.rejected:
         write_table(context.folder, REJECTED, rejected_table(rows.rejected))
     return Result(
@@ -59,7 +62,7 @@ def _rows(config: BoxesConfig, root: Path) -> tuple[Rows, list[str]]:
 
 STAGE = Stage(
     name="read_boxes",
-    version=1,
+    version=2,
     inputs={"dataset": ("dataset",)},
     output="boxes",
     run=read_boxes,

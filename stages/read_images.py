@@ -95,7 +95,7 @@ def read_images(context: Context, config: ImagesConfig, dataset: Artifact | None
     COCO is one `images.parquet`. Other forms are `images-*.parquet`, one part a file or 4096 plain ones, and what was
     left out as `rejected-*.parquet`.
     """
-    form = _form(config)
+    form = form_of(config)
     if form != "coco" and config.root is not None and dataset is None:
         return _read_packed(context, config, config.root, form)
     root = dataset_folder(config.root, dataset.folder.local() if dataset else None)
@@ -111,7 +111,7 @@ def read_images(context: Context, config: ImagesConfig, dataset: Artifact | None
 def identity(config: ImagesConfig) -> Mapping[str, Any]:
     """The content of the records and files, and how they are read; names alone where they belong to a data set
     artifact. Images behind URIs are known by these alone."""
-    form = _form(config)
+    form = form_of(config)
     if config.root is None:
         return {name: getattr(config, name) for name in ("root", "images", "instances", "split")}
     if form == "coco":
@@ -147,7 +147,8 @@ def _read_packed(context: Context, config: ImagesConfig, root: str, form: str) -
     return Result(metrics=metrics, external={"images": folder.uri})
 
 
-def _form(config: ImagesConfig) -> str:
+def form_of(config: ImagesConfig) -> str:
+    """The form that the images are in; ValueError when nothing tells it, and for options that it has no use for."""
     root = None if config.root is None else Folder(config.root).uri
     form = resolve_form(config.format, root, config.images, config.instances)
     check_columns(form, config.columns, config.split)

@@ -50,11 +50,16 @@ def resolve_form(form: str, root: str | None, images: str, instances: str) -> st
         return "coco" if form == "auto" else form
     if (suffix := PurePosixPath(images).suffix.lower()) in _SUFFIXES:
         return _SUFFIXES[suffix]
-    files, path = file_system(root)
-    if not files.isdir(path) or files.exists(f"{path}/{instances}"):
+    inside = _below(root, images)
+    try:
+        held = _suffixes(root, inside, instances)
+    except Exception as error:  # drivers of remote places raise many types of their own
+        raise ValueError(
+            f"{root}: nothing tells the format there ({error}); check the place and your rights, or set format: "
+            "webdataset, parquet or folder, as data in COCO layout must be on a local disk"
+        ) from error
+    if held is None:
         return "coco"
-    files, path = file_system(_below(root, images))
-    held = {PurePosixPath(each).suffix.lower() for each in files.find(path, maxdepth=1)}
     for suffix, packed in _SUFFIXES.items():
         if suffix in held:
             return packed
@@ -62,6 +67,15 @@ def resolve_form(form: str, root: str | None, images: str, instances: str) -> st
         f"{root}/{instances}: no such file; check root and instances, or set format: folder to take the images in "
         f"'{images}' without annotations"
     )
+
+
+def _suffixes(root: str, inside: str, instances: str) -> set[str] | None:
+    """The endings of the files in the folder `inside`; None where the root has the annotations of COCO, or is none."""
+    files, path = file_system(root)
+    if not files.isdir(path) or files.exists(f"{path}/{instances}"):
+        return None
+    files, path = file_system(inside)
+    return {PurePosixPath(each).suffix.lower() for each in files.find(path, maxdepth=1)}
 
 
 def check_columns(form: str, columns: ColumnsConfig, split: str | None) -> None:

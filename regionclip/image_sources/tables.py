@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ def read_table(
 ) -> Iterator[Found | Rejected | NotDownloaded]:
     """The image of each row, in order; rows that img2dataset marks as no success are only counted, without a number.
 
-    A column of URIs names files below `root`, as `open_image` opens them: relative to it, or beginning with it.
+    A column of URIs names files below `root`, as `open_image` opens them: relative to it, or beginning with it, local
+    ones also as file:/path or file:///path.
     Raises ValueError for columns that are missing or cannot be told, and pyarrow errors for a damaged file.
     """
     with pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True) as table:
@@ -125,7 +127,10 @@ def _file(value: object, open_image: Open, root: str) -> tuple[str, str, bytes] 
     uri = _text(value)
     if not uri:
         return "no image"
-    name = uri.removeprefix("file://").removeprefix(f"{root}/")
+    path = re.sub("^file:(//)?(?=/)", "", uri)
+    name = path.removeprefix(f"{root.rstrip('/')}/")
+    if name.startswith("/") or "://" in name:
+        return f"{uri}: not below {root}; set root to a folder or URI that all images are below"
     try:
         with open_image(name) as file:
             data = file.read(MAX_BYTES + 1)

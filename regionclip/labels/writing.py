@@ -12,6 +12,7 @@ import numpy as np
 from regionclip.labels.choosing import LabelledImage
 
 CLASSES = "classes.txt"
+URIS = "uris.json"
 _DIGITS = 3  # of coordinates in pixels
 _SCORE_DIGITS = 6
 
@@ -28,7 +29,8 @@ def write_coco(
 ) -> Written:
     """Write COCO JSON, piece by piece: category id = row of the pool + 1, annotation id = number of the region + 1.
 
-    bbox is [x, y, width, height] in pixels. Beside COCO's own, an annotation has `score`, `concept` and `keep`.
+    bbox is [x, y, width, height] in pixels. Beside COCO's own, an annotation has `score`, `concept` and `keep`, and an
+    image the `uri` by which the labels know it.
     """
     seen: list[dict[str, Any]] = []
     categories = [{"id": row + 1, "name": name} for row, name in enumerate(concepts)]
@@ -37,7 +39,7 @@ def write_coco(
     def annotations() -> Iterator[dict[str, Any]]:
         for image in images:
             size = {"width": image.width, "height": image.height}
-            seen.append({"id": image.image_id, "file_name": image.uri, **size})
+            seen.append({"id": image.image_id, "file_name": image.file_name, "uri": image.uri, **size})
             yield from _annotations(image, concepts)
 
     num_regions = _write_list(file, annotations())
@@ -48,26 +50,28 @@ def write_coco(
 
 
 def write_yolo(write: Callable[[str, str], None], images: Iterable[LabelledImage], concepts: Sequence[str]) -> Written:
-    """Write `labels/<image>.txt`, a line `class cx cy width height` a region, and the class names as `classes.txt`.
+    """Write `labels/<image>.txt`, a line `class cx cy width height` a region, the class names as `classes.txt` and
+    the images' uris by the names of their files as `uris.json`.
 
     Numbers are fractions of the image; classes are rows of the pool. `write(name, text)` stores a file. An image
     without a region gets an empty file. Raises ValueError where two images would share a file.
     """
-    names: set[str] = set()
+    uris: dict[str, str] = {}
     num_regions = 0
     write(CLASSES, "".join(f"{name}\n" for name in concepts))
     for image in images:
-        name = f"labels/{PurePosixPath(image.uri).with_suffix('.txt')}"
-        if name in names:
-            raise ValueError(f"{image.uri} and another image would share {name}; rename one, or export as COCO (.json)")
-        names.add(name)
+        name = f"labels/{PurePosixPath(image.file_name).with_suffix('.txt')}"
+        if name in uris:
+            raise ValueError(f"{image.uri} and {uris[name]} would share {name}; rename one, or export as COCO (.json)")
+        uris[name] = image.uri
         size = np.array([image.width, image.height], np.float64)
         corners = (image.boxes.astype(np.float64).reshape(-1, 2, 2) / size).clip(0, 1)
         centres, sides = corners.mean(axis=1), corners[:, 1] - corners[:, 0]
         rows = zip(image.concept_ids.tolist(), np.concatenate([centres, sides], axis=1).tolist(), strict=True)
         write(name, "".join(f"{row} {' '.join(f'{value:.6f}' for value in box)}\n" for row, box in rows))
         num_regions += len(image.numbers)
-    return Written(len(names), num_regions)
+    write(URIS, json.dumps(uris, ensure_ascii=False, indent=0))
+    return Written(len(uris), num_regions)
 
 
 def write_odvg(file: BinaryIO, images: Iterable[LabelledImage], concepts: Sequence[str]) -> Written:
@@ -85,8 +89,8 @@ def write_odvg(file: BinaryIO, images: Iterable[LabelledImage], concepts: Sequen
                 _rounded(image.boxes), image.concept_ids.tolist(), _scores(image.scores), strict=True
             )
         ]
-        size = {"height": image.height, "width": image.width}
-        file.write(_json({"filename": image.uri, **size, "detection": {"instances": instances}}) + b"\n")
+        about = {"filename": image.file_name, "uri": image.uri, "height": image.height, "width": image.width}
+        file.write(_json({**about, "detection": {"instances": instances}}) + b"\n")
         num_images, num_regions = num_images + 1, num_regions + len(instances)
     return Written(num_images, num_regions)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regionclip.loading import ImageRecord
 from regionclip.proposals.proposer import UNSCORED, Images, Proposals, Reject
 
 RANDOM_GRID = 8
@@ -37,12 +38,15 @@ class RandomProposer:
         self._count, self._seed = count, seed
 
     def propose(self, images: Images, reject: Reject) -> list[Proposals]:
-        """See `Proposer.propose`."""
-        seeds = [np.random.SeedSequence((self._seed, record.image_id)) for record in images.records]
-        return [
-            random_boxes(record.height, record.width, self._count, int(seed.generate_state(1)[0]))
-            for record, seed in zip(images.records, seeds, strict=True)
-        ]
+        """See `Proposer.propose`; an image with a side below `RANDOM_GRID` pixels gets none and goes to `reject`."""
+        return [self._of(record, reject) for record in images.records]
+
+    def _of(self, record: ImageRecord, reject: Reject) -> Proposals:
+        if min(record.height, record.width) < RANDOM_GRID:
+            reject(record.file_name, f"{record.width} x {record.height} pixels have no {RANDOM_GRID}-pixel grid")
+            return Proposals(torch.empty(0, 4), torch.empty(0))
+        seed = np.random.SeedSequence((self._seed, record.image_id)).generate_state(1)
+        return random_boxes(record.height, record.width, self._count, int(seed[0]))
 
 
 def random_boxes(height: int, width: int, count: int, seed: int) -> Proposals:

@@ -27,7 +27,7 @@ class CropTeacher:
         self._size: tuple[int, int] = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         self._tower = torch.compile(visual) if config.compile else visual
         self._dtype = config.dtype
-        self.width = width
+        self.width, self.least_side = width, 1
 
     @torch.inference_mode()
     def region_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:

@@ -43,14 +43,14 @@ class DenseTeacher:
         self._tower = map_tower(visual, config.pooling == "mean_pool")
         self._features = torch.compile(self._tower.features) if config.compile else self._tower.features
         self._mean, self._dtype = config.pooling == "mean_pool", config.dtype
-        self.width = width
+        self.width, self.least_side = width, self._tower.stride
 
     @torch.inference_mode()
     def region_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """See `Teacher`."""
         tower, height, width = self._tower, *images.shape[-2:]
-        if min(height, width) < tower.stride:
-            raise ValueError(f"images of {width} x {height} pixels have no map; each side needs {tower.stride}")
+        if min(height, width) < self.least_side:
+            raise ValueError(f"images of {width} x {height} pixels have no map; each side needs {self.least_side}")
         indexed = indexed_boxes(images, boxes)
         feature_map, tokens = self._features(images.to(self._dtype))
         raw = [images.new_empty(0, self.width)]

@@ -22,7 +22,7 @@ class ResNetTeacher:
 
     def __init__(self, visual: Any, config: TeacherConfig) -> None:
         encoder = RegionEncoder(visual).eval()
-        self.width = encoder.width
+        self.width, self.least_side = encoder.width, encoder.stride
         self._dtype, self._pool, self._roi_features = config.dtype, encoder.pool, encoder.roi_features
         self._feature_map = encoder.feature_map
         if config.compile:
@@ -45,7 +45,8 @@ class FusedResNetTeacher:
 
     def __init__(self, visual: Any, config: TeacherConfig) -> None:
         encoder = RegionEncoder(visual).eval()
-        self.width, self._size, self._scale = encoder.width, encoder.roi_size, 1 / encoder.stride
+        self.width, self.least_side = encoder.width, encoder.stride
+        self._size, self._scale = encoder.roi_size, 1 / encoder.stride
         self._dtype, self.pool, self.feature_map, self.last_stage = (
             config.dtype,
             encoder.pool,

@@ -61,9 +61,10 @@ class TeacherConfig:
 
 
 class Teacher(Protocol):
-    """Gives features of regions; `width` is D."""
+    """Gives features of regions; `width` is D, `least_side` the least side in pixels of an image that it takes."""
 
     width: int
+    least_side: int
 
     def region_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """float32 [R, D], L2-normalised, R = all boxes in order, of normalised images [B, 3, H, W].

@@ -54,6 +54,9 @@ def check_refused(outcome: Any, *words: str) -> None:
         ("labels.threshold=many", ["'labels.threshold'", "'many'", "number"]),
         ("labels.candidates=caption", ["'labels.candidates'", "'caption'", "'pool', 'captions' or 'weighted'"]),
         ("labels.threshold", ["--set labels.threshold", "KEY=VALUE"]),
+        ("labels.threshold=5", ["'labels'", "threshold 5.0", "give 0 to 1"]),
+        ("data.train.images=[a, b", ["--set data.train.images=[a, b", "not readable YAML"]),
+        ("data.train.max_rejected_fraction=7", ["'data.train'", "max_rejected_fraction is 7"]),
         ("classes.novel=[umbrella]", ["umbrella", "both base and novel"]),
         ("pretrain.resize={rule: odd}", ["'pretrain.resize.rule'", "'odd'"]),
         ("teacher.allow_untrained=false", ["rgc-test-rn", "allow_untrained"]),
@@ -136,7 +139,8 @@ def unknown_category(instances: Data, captions: Data) -> None:
 
 
 def other_class_list(instances: Data, captions: Data) -> None:
-    instances["categories"][0]["name"] = "parasol"
+    for category in instances["categories"]:
+        category["name"] += " thing"
 
 
 @pytest.mark.parametrize(
@@ -145,12 +149,15 @@ def other_class_list(instances: Data, captions: Data) -> None:
         (no_images, ["instances.json", "empty dataset", "'images'"]),
         (no_captions, ["captions.json", "no annotation has a 'caption'", "give a captions file"]),
         (no_annotations, ["captions.json", "empty dataset", "'annotations'"]),
-        (box_outside, ["instances.json", "annotation 1 of image 1", "[90, 10, 30, 10]", "max_rejected_fraction"]),
+        (
+            box_outside,
+            ["instances.json", "annotation 1 of image 1", "[90, 10, 30, 10]", "raise data.train.max_rejected_fraction"],
+        ),
         (box_without_area, ["annotation 1 of image 1", "[10, 10, 0, 10]", "no positive width"]),
         (box_of_no_image, ["annotation 1", "image_id 999", "add the image record"]),
         (caption_of_no_image, ["captions.json", "annotation 1", "image_id 999"]),
         (image_twice, ["image id 1", "twice", "unique"]),
-        (no_file, ["gone.jpg", "missing"]),
+        (no_file, ["gone.jpg", "missing", "remove the records"]),
         (unknown_category, ["annotation 1", "category_id 999", "add the category"]),
         (other_class_list, ["unknown class", "did you mean"]),
     ],

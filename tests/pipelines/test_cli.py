@@ -49,6 +49,7 @@ def test_help_names_every_verb_with_its_whole_summary(rgc: Rgc) -> None:
     [
         (["run", "everything"], "everything"),
         (["run", "all", "--threshold", "1"], "--threshold"),
+        (["run", "pretrain", "--regions", "0123"], "--regions"),
         (["data", "scenes"], "--out"),
         (["show"], "key"),
     ],
@@ -58,6 +59,11 @@ def test_wrong_use_is_named_and_ends_with_2(rgc: Rgc, arguments: list[str], word
     assert outcome.code == 2
     assert word in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_only_labels_are_given_regions(rgc: Rgc) -> None:
+    assert "--regions" in rgc("run", "label", "--help").out
+    assert "--regions" not in rgc("run", "pseudo-label", "--help").out
 
 
 def test_a_store_that_cannot_be_written_is_refused(smoke: Any, rgc: Rgc, tmp_path: Path) -> None:

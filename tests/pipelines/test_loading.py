@@ -1,5 +1,6 @@
 """Configuration is checked before any work: unknown keys and wrong types are named, presets can be built upon."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +58,19 @@ def test_extends_takes_what_the_file_leaves_out_from_the_other(write):
 def test_a_wrong_config_is_named_with_its_key_and_value(write, text, overrides, message):
     with pytest.raises(ValueError, match=message):
         load(Outer, write(text), overrides)
+
+
+@pytest.mark.parametrize("text", ["*.tar", "[0-9]*.tar", "%x", "@x", "!x y", "a=b*", "{x}.tar: y"])
+def test_a_value_that_is_no_yaml_is_taken_as_text(write, text):
+    assert load(Outer, write("{}"), [f"root={text}", "labels.names=[a, '*']"]) == Outer(
+        Inner(names=("a", "*")), root=text
+    )
+
+
+@pytest.mark.parametrize("value", ["[a, b", "{a: 1", "[a, *.tsv]", "'text", "${x"])
+def test_a_value_that_cannot_be_read_is_named_with_its_set(write, value):
+    with pytest.raises(ValueError, match=rf"\A--set root={re.escape(value)}: [^\n]+\Z"):
+        load(Outer, write("{}"), ["labels.threshold=0.3", f"root={value}"])
 
 
 def test_a_file_or_preset_that_does_not_exist_is_named_with_those_that_do():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import lock
-from pipelines.lock import LOCKS, locked
+from pipelines.lock import LOCKS, HeldError, locked
 from pipelines.store import artifact_of
 from stages.contract import Artifact
 from stages.storage import Folder
@@ -47,16 +47,48 @@ def hold_in_another_process(store: Folder) -> subprocess.Popen[str]:
     return holder
 
 
-def test_a_holder_that_was_killed_is_followed_even_before_its_parent_waits_for_it(store: Folder) -> None:
+def test_a_living_holder_is_named_once_and_waited_for(store: Folder) -> None:
     holder = hold_in_another_process(store)
-    with pytest.raises(ValueError, match=f"made by process {holder.pid} on"), locked(store, artifact(store)):
-        pass
-    holder.kill()
-    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # ended, but still in the process table
-    with locked(store, artifact(store)) as check:
+    said: list[str] = []
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            holder.communicate()  # ends its input, and so the holder
+
+    with locked(store, artifact(store), said.append, sleep) as check:
+        check()
+    assert slept == [1.0, 1.0, 1.0]
+    (line,) = said
+    assert line.startswith(f"count/abc is being made by process {holder.pid} on ")
+    assert line.endswith("waiting for it (Ctrl-C stops waiting)")
+    assert not lock_file(store).exists()
+
+
+def test_a_holder_that_is_killed_is_followed_even_before_its_parent_waits_for_it(store: Folder) -> None:
+    holder = hold_in_another_process(store)
+
+    def kill(seconds: float) -> None:
+        holder.kill()
+        os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # ended, but still in the process table
+
+    with locked(store, artifact(store), sleep=kill) as check:
         check()
     holder.communicate()
     assert not lock_file(store).exists()
+
+
+def test_whoever_stops_waiting_leaves_the_lock_to_its_holder(store: Folder) -> None:
+    holder = hold_in_another_process(store)
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), locked(store, artifact(store), sleep=interrupt):
+        pass
+    assert json.loads(lock_file(store).read_text())["pid"] == holder.pid
+    holder.communicate()
 
 
 @pytest.mark.parametrize("content", [b"", b'{"host": "el'])
@@ -98,6 +130,6 @@ def test_a_lock_on_a_store_that_is_no_disk_is_given_back() -> None:
     for _ in range(2):
         with locked(store, artifact(store)) as check:
             check()
-            with pytest.raises(ValueError, match=f"made by process {os.getpid()} on"), locked(store, artifact(store)):
+            with pytest.raises(HeldError, match=f"made by process {os.getpid()} on"), locked(store, artifact(store)):
                 pass
     assert store.child(LOCKS).names() == []

@@ -50,6 +50,7 @@ def write_parquet(folder: Path, samples: list[tuple[str, bytes, str]]) -> None:
     ("write", "values"),
     [
         (write_tars, "{images: '*.tar', captions: '*.tar', format: webdataset, split: null}"),
+        (write_tars, "{images: '*.tar', captions: '*.tar', split: null}"),
         (
             write_parquet,
             "{images: all.parquet, captions: all.parquet, format: parquet, image_column: jpg, caption_column: text, "
@@ -75,3 +76,35 @@ def test_packed_images_get_the_labels_of_the_same_images_in_a_folder(
     labels = read_table(made["region_labels"], "region_labels")
     assert labels["image_id"].to_pylist() == images["image_id"].to_pylist()
     assert sum(map(len, labels["boxes"].to_pylist())) == 5 * len(samples)
+
+
+def test_captions_of_no_image_are_refused_before_anything_is_encoded(
+    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any
+) -> None:
+    data, store = tmp_path / "data", tmp_path / "store"
+    data.mkdir()
+    write_tars(data, samples)
+    (data / "said.txt").write_text("\n".join(caption for _, _, caption in samples))
+    overrides = [f"data.root={data}", "data.train.images=*.tar", "data.train.captions=said.txt"]
+    arguments = smoke.arguments("pseudo-label", *overrides, "data.train.split=null", "proposals.method=grid")
+    arguments[arguments.index("--store") + 1] = str(store)
+    outcome = rgc(*arguments)
+    assert outcome.code == 2
+    assert "data.train.captions 'said.txt': no caption belongs to an image, which labels.candidates" in outcome.err
+    assert not {"proposals", "regions"} & {artifact.kind for artifact in list_artifacts(Folder(str(store)))}
+    assert rgc(*arguments, "--set", "labels.candidates=pool").code == 0
+
+
+def test_a_damaged_image_in_a_tar_stops_by_the_key_that_allows_for_it(
+    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write_tars(data, [("broken", b"no image", "a cat"), *samples])
+    values = "data.train={images: '*.tar', captions: '*.tar', split: null}"
+    arguments = smoke.arguments("pseudo-label", f"data.root={data}", values, "proposals.method=grid")
+    arguments[arguments.index("--store") + 1] = str(tmp_path / "store")
+    outcome = rgc(*arguments)
+    assert outcome.code == 2
+    assert "raise data.train.max_rejected_fraction" in outcome.err
+    assert rgc(*arguments, "--set", "data.train.max_rejected_fraction=0.1").code == 0

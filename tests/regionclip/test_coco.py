@@ -111,6 +111,16 @@ def test_a_missing_and_an_unparsable_file_are_refused_by_name(tmp_path: Path) ->
 def test_an_unknown_class_gets_close_names(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown class 'dogs'; did you mean dog"):
         read_coco_boxes(write(tmp_path), classes=("dogs",))
+    with pytest.raises(ValueError, match="unknown class 'cow' and 1 more, none is known; did you mean cat, dog"):
+        read_coco_boxes(write(tmp_path), classes=("cow", "elk"))
+
+
+def test_a_class_may_be_absent_where_another_is_known(tmp_path: Path) -> None:
+    rows, classes = read_coco_boxes(write(tmp_path), classes=("elk", "dogs", "dog"))
+    assert classes == ["dog", "elk", "dogs"]
+    assert rows.table["category"].to_pylist() == ["dog"]
+    assert rows.remarks == ["data.json does not know 2 of 3 classes: 'elk', 'dogs' (did you mean 'dog'?)"]
+    assert read_coco_boxes(write(tmp_path), classes=("dog",))[0].remarks == []
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
@@ -192,6 +202,14 @@ def test_a_source_takes_a_root_or_a_dataset(tmp_path: Path) -> None:
             dataset_folder(root, dataset)
     with pytest.raises(ValueError, match="no such data folder"):
         dataset_folder(str(tmp_path / "none"), None)
+
+
+def test_a_root_is_a_path_or_a_file_uri(tmp_path: Path) -> None:
+    assert dataset_folder(tmp_path.as_uri(), None) == tmp_path
+    with pytest.raises(ValueError, match=r"^file:///none/at/all: no such data folder"):
+        dataset_folder("file:///none/at/all", None)
+    with pytest.raises(ValueError, match=r"^s3://bucket/coco: data in COCO layout must be on a local disk"):
+        dataset_folder("s3://bucket/coco", None)
 
 
 def test_real_photos_are_read_whole(shared: Path) -> None:

@@ -215,14 +215,14 @@ def test_a_damaged_byte_gives_an_image_or_a_value_error(position: int, value: in
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [9_000, 12_000, 60_000])
 def test_a_decompression_bomb_is_refused_before_decoding(side: int) -> None:
-    with pytest.raises(ValueError, match=r"exceed max_pixels 64000000|too large to decode"):
+    with pytest.raises(ValueError, match=r"more than the 64,000,000|too large to decode"):
         read_image(png_header(side, side))
 
 
 def test_max_pixels_is_the_largest_area_that_is_read() -> None:
     data = encoded(noise(10, 20))
     assert read_image(data, max_pixels=200).size == (20, 10)
-    with pytest.raises(ValueError, match="20 x 10 pixels exceed max_pixels 199"):
+    with pytest.raises(ValueError, match="20 x 10 pixels, more than the 199 that are decoded; shrink the image"):
         read_image(data, max_pixels=199)
 
 

@@ -52,6 +52,11 @@ def test_the_form_is_told_by_names_or_by_what_the_folder_holds(tmp_path: Path, i
     assert resolve_form("folder", root, "i", "instances.json") == "folder"
 
 
+def test_a_place_that_cannot_be_looked_into_is_named_as_it_was_given() -> None:
+    with pytest.raises(ValueError, match=r"^nosuch://place: nothing tells the format there .* set format: .* local"):
+        resolve_form("auto", "nosuch://place", "images", "instances.json")
+
+
 @pytest.mark.parametrize("images", ["../other", "/etc", "s3://bucket", "a/../../b"])
 def test_names_that_leave_the_root_are_refused(tmp_path: Path, images: str) -> None:
     for find in (find_plain, lambda root, name: find_packed(root, name, "webdataset")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from regionclip.image_sources import found, reading
 from regionclip.image_sources.listing import PackedFile, PlainFile, find_packed
 from regionclip.image_sources.places import TarMember, first_image_id, parse_place
 from regionclip.image_sources.reading import image_pieces, packed_pieces, plain_pieces
-from regionclip.image_sources.tables import ColumnsConfig
+from regionclip.image_sources.tables import ColumnsConfig, read_table
 
 Picture = Callable[..., bytes]
 Write = Callable[..., Path]
@@ -181,14 +182,32 @@ def test_rows_without_an_image_are_left_out(write_parquet: Write, picture: Pictu
 def test_uris_are_followed_below_the_root_alone(write_parquet: Write, picture: Picture, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "1.png").write_bytes(picture(8))
-    inside = ["in/1.png", f"{tmp_path}/in/1.png", f"file://{tmp_path}/in/1.png"]
-    outside = ["../secret.png", "/etc/hostname", "in/absent.png", None]
+    inside = ["in/1.png", f"{tmp_path}/in/1.png", f"file://{tmp_path}/in/1.png", f"file:{tmp_path}/in/1.png"]
+    outside = ["../secret.png", "/etc/hostname", "in/absent.png", None, "s3://bucket/1.png", "file://host/1.png"]
     rows, rejected = read(write_parquet("a.parquet", 9, url=inside + outside), uri="url")
     assert {row["file_name"] for row in rows} == {"in/1.png"}
     assert [row["uri"] for row in rows] == inside
-    assert [row["image_id"] for row in rows] == [0, 1, 2]
-    assert list(rejected) == [f"a.parquet: row {row}" for row in (4, 5, 6, 7)]
-    assert rejected["a.parquet: row 5"].startswith("/etc/hostname: '/etc/hostname' does not name a file inside")
+    assert [row["image_id"] for row in rows] == [0, 1, 2, 3]
+    assert list(rejected) == [f"a.parquet: row {row}" for row in (5, 6, 7, 8, 9, 10)]
+    for row, uri in ((6, "/etc/hostname"), (9, "s3://bucket/1.png"), (10, "file://host/1.png")):
+        assert rejected[f"a.parquet: row {row}"].startswith(f"{uri}: not below {tmp_path}; set root to a folder")
+
+
+@pytest.mark.parametrize(
+    ("root", "uris"), [("/", ["/in/1.png", "file:///in/2.png", "in/3.png"]), ("s3://bucket", ["s3://bucket/in/1.png"])]
+)
+def test_uris_are_opened_by_their_place_in_the_root(
+    write_parquet: Write, picture: Picture, root: str, uris: list[str]
+) -> None:
+    def open_image(name: str) -> BinaryIO:
+        assert name.startswith("in/")
+        return io.BytesIO(picture())
+
+    with write_parquet("a.parquet", 9, url=uris).open("rb") as stream:
+        opened = list(read_table(stream, "a.parquet", ColumnsConfig(uri="url"), open_image, root))
+    assert [each.name for each in opened if isinstance(each, found.Found)] == [
+        f"in/{number + 1}.png" for number in range(len(uris))
+    ]
 
 
 def test_given_ids_are_whole_numbers_that_do_not_repeat(write_parquet: Write, picture: Picture) -> None:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from regionclip.labels.choosing import Choice, labelled_images
-from regionclip.labels.corrections import Corrected, Corrections, correct, read_corrections, unknown_images
+from regionclip.labels.correcting import Corrected, correct
+from regionclip.labels.corrections import Corrections, read_corrections
 from regionclip.labels.writing import write_coco
 from regionclip.schemas import region_labels
 
@@ -23,6 +24,7 @@ BOXES = [[2.0, 2.0, 12.0, 12.0], [20.0, 4.0, 30.0, 14.5], [5.0, 5.0, 35.0, 15.0]
 IDS = [[1, 0], [2, 1], [0, 3]]
 SHARES = [[0.8, 0.1], [0.7, 0.2], [0.3, 0.25]]
 KEEP = [True, True, False]
+LISTED = ([4, 5], ["4.jpg", "5.jpg"])
 
 
 def table(keep: list[bool] | None = None) -> pa.Table:
@@ -64,7 +66,7 @@ def corrected(tmp_path: Path) -> Callable[..., Corrected]:
     def take(data: dict[str, Any], absent: Any = "drop", tolerance: float = 1.0) -> Corrected:
         path = tmp_path / "corrected.json"
         path.write_text(json.dumps(data))
-        corrections = read_corrections(path, CONCEPTS)
+        corrections = read_corrections(path, CONCEPTS, *LISTED)
         taken = correct(table(), corrections, "sha256:f", tolerance, absent)
         return Corrected(taken.table, taken.counts, [*corrections.rejected, *taken.rejected])
 
@@ -145,7 +147,7 @@ def test_a_box_may_move_by_a_pixel_and_no_more(corrected: Any) -> None:
     ((item, reason),) = moved(1.2).rejected
     assert item == "corrected.json: annotation 2 of image 4"
     assert reason == "no region within 1 pixels"
-    assert moved(1.2).counts == {"relabelled": 0, "dropped": 1, "added": 0}
+    assert moved(1.2).table.equals(table())
 
 
 def test_the_nearest_annotation_gets_the_region(corrected: Any) -> None:
@@ -199,21 +201,127 @@ def test_an_annotation_that_says_nothing_is_rejected_with_the_reason(
     assert reason in found
 
 
-def test_annotations_of_images_that_are_not_labelled_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keeps_ids", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bbox": [25, 4, 10, 10.5]},
+        {"bbox": [29.5, 14, 10, 5]},
+        {"category_id": 5},
+        {"category_id": 77},
+        {"keep": "yes"},
+    ],
+)
+def test_a_region_whose_correction_is_rejected_stays_and_one_without_annotation_is_dropped(
+    change: dict[str, Any], keeps_ids: bool, corrected: Any
+) -> None:
+    def wrong(data: dict[str, Any]) -> None:
+        data["categories"].append({"id": 5, "name": "zebra"})
+        annotation(data, 1).update(change)
+        del data["annotations"][0]
+        for number, each in enumerate(data["annotations"], 1):
+            each["id"] = each["id"] if keeps_ids else number
+
+    taken = corrected(exported(wrong))
+    assert first_image(taken)["keep"] == [False, True, False]
+    assert (taken.counts["dropped"], len(taken.rejected)) == (1, 1)
+    assert taken.table.slice(1).equals(table().slice(1))
+
+
+@pytest.mark.parametrize("bbox", [[0, 17, 3, 3], [1, 2, 3]])
+def test_a_box_far_from_all_regions_is_of_the_one_that_its_id_names(bbox: list[float], corrected: Any) -> None:
+    assert corrected(exported(lambda data: annotation(data, 1).update(bbox=bbox))).table.equals(table())
+    renumbered = corrected(exported(lambda data: annotation(data, 1).update(bbox=bbox, id=90)))
+    assert first_image(renumbered)["keep"] == [True, False, False]
+
+
+def test_of_two_annotations_on_one_region_the_rejected_one_spares_no_other(corrected: Any) -> None:
+    def doubled(data: dict[str, Any]) -> None:
+        annotation(data, 1).update(bbox=annotation(data, 0)["bbox"])
+
+    assert first_image(corrected(exported(doubled)))["keep"] == [True, False, False]
+
+
+def renumber(data: dict[str, Any]) -> None:
+    """Number images from 5 down, as no labelled image is."""
+    ids = {4: 5, 5: 1}
+    for image in data["images"]:
+        image["id"] = ids[image["id"]]
+    for each in data["annotations"]:
+        each["image_id"] = ids[each["image_id"]]
+
+
+@pytest.mark.parametrize("names", [("uri", "file_name"), ("uri",), ("file_name",)])
+def test_images_are_known_by_name_whatever_their_ids(names: tuple[str, ...], tmp_path: Path, corrected: Any) -> None:
+    def change(data: dict[str, Any]) -> None:
+        renumber(data)
+        annotation(data, 0).update(category_id=1)
+        for image in data["images"]:
+            for name in {"uri", "file_name"} - set(names):
+                del image[name]
+
+    taken = corrected(exported(change))
+    assert first_image(taken)["concept_ids"][0] == [0, 1]
+    assert (taken.counts, taken.rejected) == ({"relabelled": 1, "dropped": 0, "added": 0}, [])
+    assert taken.table.slice(1).equals(table().slice(1))
+    assert read_corrections(tmp_path / "corrected.json", CONCEPTS, *LISTED).num_renumbered == 2
+
+
+def test_a_file_without_names_goes_by_ids(corrected: Any) -> None:
+    def change(data: dict[str, Any]) -> None:
+        annotation(data, 0).update(category_id=1)
+        data["images"] = [{"id": image["id"]} for image in data["images"]]
+
+    assert corrected(exported(change)).counts == {"relabelled": 1, "dropped": 0, "added": 0}
+
+
+def test_nothing_of_an_image_of_another_name_is_taken(corrected: Any) -> None:
+    def rename(data: dict[str, Any]) -> None:
+        data["images"][0] = {"id": 4, "file_name": "x/4.jpg"}
+        annotation(data, 0).update(category_id=1)
+
+    taken = corrected(exported(rename))
+    assert taken.table.equals(table())
+    assert {reason for _, reason in taken.rejected} == {
+        "its image 'x/4.jpg' is not labelled; give the name it was exported with, or only its id"
+    }
+
+
+def test_of_images_that_share_a_file_the_id_tells(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps(exported()))
-    corrections = read_corrections(tmp_path / "c.json", CONCEPTS)
-    unknown = unknown_images(corrections, [5])
-    assert [item for item, _ in unknown] == ["c.json: annotation 1 of image 4", "c.json: annotation 2 of image 4"]
-    assert unknown_images(corrections, [4, 5]) == []
+    shared = ([4, 5, 6], ["4.jpg", "4.jpg", "5.jpg"])
+    corrections = read_corrections(tmp_path / "c.json", CONCEPTS, *shared)
+    assert {image_id: len(of_image) for image_id, of_image in corrections.by_image.items()} == {4: 2, 6: 2}
+    corrections = read_corrections(tmp_path / "c.json", CONCEPTS, [7, 8, 6], shared[1])
+    assert set(corrections.by_image) == {6}
+    assert {reason for _, reason in corrections.rejected} == {"2 labelled images are '4.jpg' and none has its id 4"}
+
+
+@pytest.mark.parametrize("name", ["0/0000-000003", "0/0000-000003.png", "0.parquet::image.bytes@0/3"])
+def test_a_row_of_a_parquet_file_is_known_by_each_of_its_names(name: str, tmp_path: Path) -> None:
+    data = {"images": [{"id": 1, "file_name": name}], "categories": [], "annotations": []}
+    (tmp_path / "c.json").write_text(json.dumps(data))
+    uris = ["0.parquet::image.bytes@0/2", "0.parquet::image.bytes@0/3"]
+    assert set(read_corrections(tmp_path / "c.json", CONCEPTS, [4, 5], uris).by_image) == {5}
+
+
+def test_a_file_of_other_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps(exported()))
+    with pytest.raises(ValueError, match=r"none of its 2 images is labelled; of the first, its image '4\.jpg' is not"):
+        read_corrections(tmp_path / "c.json", CONCEPTS, [4, 5], ["a.jpg", "b.jpg"])
+    twice = exported(lambda data: data["images"].append({"id": 4, "file_name": "5.jpg"}))
+    (tmp_path / "c.json").write_text(json.dumps(twice))
+    with pytest.raises(ValueError, match="3 images have 2 ids; give each image an id of its own"):
+        read_corrections(tmp_path / "c.json", CONCEPTS, *LISTED)
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{}", '{"images": 3}', '{"images": [{}], "categories": []}'])
 def test_what_is_not_coco_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(ValueError, match=r"c\.json .*give a corrected export"):
-        read_corrections(tmp_path / "c.json", CONCEPTS)
+        read_corrections(tmp_path / "c.json", CONCEPTS, *LISTED)
     with pytest.raises(ValueError, match="no such file"):
-        read_corrections(tmp_path / "other.json", CONCEPTS)
+        read_corrections(tmp_path / "other.json", CONCEPTS, *LISTED)
 
 
 def test_labels_without_evidence_are_refused() -> None:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from pycocotools.coco import COCO
 
-from regionclip.labels.choosing import Choice, labelled_images
-from regionclip.labels.writing import CLASSES, odvg_label_map, write_coco, write_odvg, write_yolo
+from regionclip.labels.choosing import Choice, file_names, labelled_images
+from regionclip.labels.writing import CLASSES, URIS, odvg_label_map, write_coco, write_odvg, write_yolo
 from regionclip.schemas import REGION_LABELS
 
 CONCEPTS = ("cat", "red kite", "cup")
@@ -60,7 +60,10 @@ def test_coco_has_the_kept_regions_with_score_and_concept() -> None:
     first = written["annotations"][0]
     assert (first["bbox"], first["area"], first["score"], first["concept"]) == ([4, 2, 8, 8], 64, 0.75, "red kite")
     assert written["categories"][2] == {"id": 3, "name": "cup"}
-    assert written["images"][0] == {"id": 7, "file_name": "a/seven.jpg", "width": 40, "height": 20}
+    assert written["images"][0] == {
+        **{"id": 7, "file_name": "a/seven.jpg", "uri": "a/seven.jpg"},
+        **{"width": 40, "height": 20},
+    }
     assert written["info"] == {"region_labels": "k"}
 
 
@@ -93,7 +96,8 @@ def test_yolo_lines_are_fractions_of_the_image() -> None:
     assert files[CLASSES].splitlines() == list(CONCEPTS)
     name, *numbers = files["labels/a/seven.txt"].split()
     assert (name, [float(number) for number in numbers]) == ("1", [0.2, 0.3, 0.2, 0.4])
-    assert (written, set(files)) == ((2, 2), {CLASSES, "labels/a/seven.txt", "labels/nine.txt"})
+    assert (written, set(files)) == ((2, 2), {CLASSES, URIS, "labels/a/seven.txt", "labels/nine.txt"})
+    assert json.loads(files[URIS]) == {"labels/a/seven.txt": "a/seven.jpg", "labels/nine.txt": "nine.png"}
 
 
 def test_yolo_keeps_boxes_inside_the_image_and_says_which_image_has_none() -> None:
@@ -106,7 +110,7 @@ def test_yolo_keeps_boxes_inside_the_image_and_says_which_image_has_none() -> No
 
 def test_yolo_refuses_two_images_of_one_file() -> None:
     images = labelled_images([image(7, names={7: "nine.jpg"}), SECOND], Choice())
-    with pytest.raises(ValueError, match=r"nine\.png and another image would share labels/nine\.txt"):
+    with pytest.raises(ValueError, match=r"nine\.png and nine\.jpg would share labels/nine\.txt"):
         write_yolo(lambda name, text: None, images, CONCEPTS)
 
 
@@ -114,7 +118,38 @@ def test_odvg_has_a_line_an_image_with_corners_and_a_map_of_labels() -> None:
     out = io.BytesIO()
     write_odvg(out, labelled_images([FIRST, EMPTY], Choice()), CONCEPTS)
     (line,) = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert (line["filename"], line["height"], line["width"]) == ("a/seven.jpg", 20, 40)
+    assert (line["filename"], line["uri"]) == ("a/seven.jpg", "a/seven.jpg")
+    assert (line["height"], line["width"]) == (20, 40)
     (instance,) = line["detection"]["instances"]
     assert instance == {"bbox": [4, 2, 12, 10], "label": 1, "category": "red kite", "score": 0.75}
     assert json.loads(odvg_label_map(CONCEPTS)) == {"0": "cat", "1": "red kite", "2": "cup"}
+
+
+PACKED = {
+    "s/00000.tar::0000.jpg@512+9": "s/00000/0000.jpg",
+    "s/00000.tar::sub/0000.jpg@999+9": "s/00000/sub/0000.jpg",
+    "s/00000.tar::../..//./0000.jpg@2048+9": "s/00000/0000~2.jpg",
+    "s/00000.tar::/etc/a:b?.png@4096+9": "s/00000/etc/a_b_.png",
+    "0.parquet::image.bytes@0/3": "0/0000-000003",
+    "0.parquet::image.bytes@12/3": "0/0012-000003",
+    "plain: b.jpg": "plain: b.jpg",
+}
+
+
+def test_images_that_are_parts_of_files_get_names_that_are_theirs_alone() -> None:
+    assert dict(zip(PACKED, file_names(PACKED), strict=True)) == PACKED
+    assert file_names(["a.jpg", "a.jpg"]) == ["a.jpg", "a.jpg"]
+    assert file_names(["a/b.tar::c.jpg@1+1", "a.tar::b/c.jpg@1+1"]) == ["a/b/c.jpg", "a/b/c~2.jpg"]
+
+
+@pytest.mark.parametrize("uri", PACKED)
+def test_packed_images_leave_under_that_name_with_their_uri(uri: str) -> None:
+    table = image(7, ([4, 2, 12, 10], [1, 0], 0.75, True), names={7: uri})
+    (record,) = coco(table)["images"]
+    assert (record["file_name"], record["uri"]) == (file_names([uri])[0], uri)
+    files: dict[str, str] = {}
+    write_yolo(files.__setitem__, labelled_images([table], Choice()), CONCEPTS)
+    (name,) = set(files) - {CLASSES, URIS}
+    assert json.loads(files[URIS]) == {name: uri}
+    assert "::" not in name
+    assert ".." not in name

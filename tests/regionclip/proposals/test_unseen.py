@@ -47,3 +47,13 @@ def test_random_boxes_depend_on_the_image_and_not_on_its_neighbours() -> None:
     (alone,) = proposer.propose(Images(records[1:]), lambda item, reason: None)
     assert torch.equal(alone.boxes, together[1].boxes)
     assert not torch.equal(together[0].boxes, together[1].boxes)
+
+
+def test_an_image_too_narrow_for_random_boxes_goes_without_and_its_neighbours_keep_theirs() -> None:
+    records = [ImageRecord(1, "narrow.png", 300, 7), ImageRecord(2, "wide.png", 64, 48)]
+    proposer, rejected = RandomProposer(5, seed=3), dict[str, str]()
+    narrow, wide = proposer.propose(Images(records), rejected.__setitem__)
+    (alone,) = proposer.propose(Images(records[1:]), rejected.__setitem__)
+    assert (len(narrow), len(wide)) == (0, 5)
+    assert torch.equal(wide.boxes, alone.boxes)
+    assert rejected == {"narrow.png": "300 x 7 pixels have no 8-pixel grid"}

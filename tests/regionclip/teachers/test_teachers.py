@@ -77,6 +77,18 @@ def test_features_have_length_one_and_no_boxes_give_none(
 
 
 @every_way
+def test_the_least_side_is_enough_and_any_less_is_not(clips: dict[str, Any], model: str, config: TeacherConfig) -> None:
+    teacher = make_teacher(clips[model], config)
+    least = teacher.least_side
+    boxes = [torch.tensor([[0.0, 0, 90, least], [40, 0, 60, least]])]
+    found = teacher.region_features(IMAGES[:1, :, :least], boxes)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+    if config.mode != "crop":
+        with pytest.raises(ValueError, match=f"each side needs {least}"):
+            teacher.region_features(IMAGES[:1, :, : least - 1], boxes)
+
+
+@every_way
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_is_near_and_not_the_same(
     clips: dict[str, Any], model: str, config: TeacherConfig, precision: str

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,6 +104,41 @@ def test_boxes_of_other_classes_never_reach_the_table(root: Path, run_stage: Run
     boxes = run_stage(read_boxes.STAGE, BoxesConfig(str(root), classes=("dog",)))
     assert read_table(boxes, "boxes")["category"].to_pylist() == ["dog"]
     assert json.loads(boxes.folder.read("classes.json")) == ["dog"]
+
+
+def test_a_class_that_the_file_does_not_know_is_told_and_kept_among_the_names(root: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    context = SimpleNamespace(folder=Folder(str(tmp_path / "boxes")), say=said.append)
+    read_boxes.read_boxes(context, BoxesConfig(str(root), classes=("cats", "cat")))
+    assert json.loads(context.folder.read("classes.json")) == ["cat", "cats"]
+    assert said == ["instances.json does not know 1 of 2 classes: 'cats' (did you mean 'cat'?)"]
+
+
+@pytest.mark.parametrize(("module", "config"), SOURCES)
+def test_a_root_may_be_a_file_uri(root: Path, run_stage: Run, module: Any, config: Any) -> None:
+    by_path, by_uri = (run_stage(module.STAGE, replace(config, root=each)) for each in (str(root), root.as_uri()))
+    assert by_uri.key == by_path.key
+    assert by_uri.manifest == by_path.manifest
+
+
+def test_how_many_boxes_may_be_left_out_changes_no_key(root: Path) -> None:
+    for config in (BoxesConfig(), BoxesConfig(str(root))):
+        assert len({read_boxes.STAGE.key(replace(config, max_rejected_fraction=each), {}) for each in (0, 0.5)}) == 1
+
+
+def test_one_bad_box_of_a_thousand_is_left_out_with_its_reason(root: Path, run_stage: Run) -> None:
+    path = root / "annotations" / "instances.json"
+    data = json.loads(path.read_text())
+    data["annotations"] = [data["annotations"][0] | {"id": number} for number in range(1000)]
+    data["annotations"][7]["bbox"] = [1, 2, 3, 0]
+    path.write_text(json.dumps(data))
+    boxes = run_stage(read_boxes.STAGE, BoxesConfig(str(root)))
+    assert boxes.manifest["metrics"] == {"boxes": 999, "classes": 2, "rejected": 1}
+    (rejected,) = read_table(boxes, "rejected").to_pylist()
+    assert rejected == {
+        "item": "instances.json: annotation 7 of image 1",
+        "reason": "bbox [1, 2, 3, 0] has no positive width and height",
+    }
 
 
 def test_a_box_outside_its_image_stops_unless_it_is_allowed_for(root: Path, run_stage: Run) -> None:

@@ -77,6 +77,10 @@ class World:
         facts = {"external": dict(result.external), "metrics": dict(result.metrics), "inputs": given}
         return self.artifact(stage.output, key, **facts)
 
+    def lent(self, kind: str, key: str) -> Lent:
+        """A context to run a stage with, whose words are kept."""
+        return Lent(Folder(str(self.store / kind / key)))
+
     def __getitem__(self, name: str) -> Artifact:
         return self.artifacts[name]
 

@@ -77,14 +77,45 @@ def test_pretraining_learns_from_a_correction(
     assert student("corrected-student", corrected) != student("plain-student", world["labels"])
 
 
-def test_an_annotation_of_no_region_is_rejected_and_too_many_stop_the_import(exported: Path, take_in: Any) -> None:
+def same_tables(first: Artifact, second: Artifact) -> bool:
+    pairs = zip(iter_tables(first, "region_labels"), iter_tables(second, "region_labels"), strict=True)
+    return all(before.equals(after) for before, after in pairs)
+
+
+def test_an_annotation_of_no_region_is_rejected_and_too_many_stop_the_import(
+    world: Any, exported: Path, take_in: Any
+) -> None:
     change(exported, bbox=[0, 0, 2000, 2000])
     artifact = take_in(exported, "outside")
+    assert same_tables(artifact, world["labels"])
     (row,) = read_table(artifact, "rejected").to_pylist()
     assert row["item"].startswith("labels.json: annotation 1 of image")
     assert row["reason"] == "no region within 1 pixels"
     with pytest.raises(ValueError, match=r"no region within 1 pixels \(1 of .* max_rejected_fraction \(now 0\)"):
         take_in(exported, "strict", max_rejected_fraction=0.0)
+
+
+def test_ids_of_annotations_count_over_all_parts(world: Any, exported: Path, take_in: Any) -> None:
+    data = json.loads(exported.read_text())
+    data["annotations"][-1]["bbox"] = [-9, -9, 2, 2]
+    exported.write_text(json.dumps(data))
+    artifact = take_in(exported, "last")
+    assert len(list(iter_tables(world["labels"], "region_labels"))) > 1
+    assert artifact.manifest["metrics"]["num_rejected"] == 1
+    assert same_tables(artifact, world["labels"])
+
+
+def test_a_file_with_images_numbered_anew_gives_the_same_labels(world: Any, exported: Path, take_in: Any) -> None:
+    data = json.loads(exported.read_text())
+    ids = {image["id"]: number for number, image in enumerate(reversed(data["images"]), 1)}
+    for record, name in (*((image, "id") for image in data["images"]), *((a, "image_id") for a in data["annotations"])):
+        record[name] = ids[record[name]]
+    for number, annotation in enumerate(data["annotations"], 1):
+        annotation["id"] = number
+    exported.write_text(json.dumps(data))
+    artifact = take_in(exported, "renumbered")
+    assert same_tables(artifact, world["labels"])
+    assert artifact.manifest["metrics"]["num_rejected"] == 0
 
 
 def test_corrections_of_other_labels_are_taken_only_for_what_they_state(exported: Path, take_in: Any) -> None:

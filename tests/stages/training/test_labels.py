@@ -267,6 +267,13 @@ def test_regions_of_an_older_version_are_refused(world: Any, run: Any) -> None:
         run("old", regions=old)
 
 
+@pytest.mark.parametrize("values", [{"threshold": 5.0}, {"threshold": -0.1}, {"pool_threshold": 1.5}])
+def test_a_threshold_that_is_no_probability_is_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="are probabilities; give 0 to 1"):
+        LabelsConfig(**values)
+    LabelsConfig(threshold=1.0, pool_threshold=0.0)
+
+
 def test_captions_are_asked_for_where_labels_need_them(run: Any) -> None:
     with pytest.raises(ValueError, match="'captions' needs captions of the images"):
         run("uncaptioned", config={"candidates": "captions"})
