@@ -145,7 +145,7 @@ def named_by(key: str) -> Iterator[None]:
     except ValueError as error:
         if field not in str(error):
             raise
-        raise ValueError(str(error).replace(field, field)) from error
+        raise ValueError(str(error).replace(field, f"{key}.{field}")) from error
 
 
 def _key_of(config: PipelineConfig, split: SplitConfig) -> str:

@@ -19,5 +19,6 @@ def pseudo_label(config: PipelineConfig, run: Runner) -> Artifact:
     teacher = inputs.teacher(config, run)
     concepts_report(config, run)
     proposals = inputs.proposals(config, run, config.data.train)
-    regions = run(encode_regions.STAGE, config.regions, images=images, proposals=proposals, clip=teacher)
+    with inputs.named_by("regions"):
+        regions = run(encode_regions.STAGE, config.regions, images=images, proposals=proposals, clip=teacher)
     return labels_of(config, run, regions, teacher)

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from pipelines.summary import print_result
 from regionclip.report.comparison import LabelStatistics, Recipe, comparison
+from regionclip.schemas import rejected_table
 from stages.contract import MANIFEST, Artifact
+from stages.parts import write_table
 from stages.storage import Folder
 
 LABELS = LabelStatistics(1200, 51_234, 20_001, 87, 0.6149, (("cat", 3),), (0,), (0,))
@@ -104,3 +106,14 @@ def test_recall_is_a_table_of_thresholds_and_sizes(tmp_path: Path) -> None:
     lines = [line.split() for line in printed(recall).splitlines()]
     assert ["0.5", "all", "1,061", "25.0", "50.0"] in lines
     assert ["0.5", "small", "0", "-", "-"] in lines
+
+
+def test_an_import_shows_the_first_corrections_that_were_not_taken_and_where_all_are(tmp_path: Path) -> None:
+    artifact = stored(tmp_path, "region_labels", {"stage": "import_labels"})
+    assert "not taken" not in printed(artifact)
+    write_table(artifact.folder, "rejected", rejected_table([(f"annotation {n}", "no region") for n in range(7)]))
+    text = printed(artifact)
+    assert "not taken, 7; their regions are as they were" in text
+    assert "annotation 4: no region" in text
+    assert "annotation 5" not in text
+    assert f"{tmp_path}/region_labels/0123456789abcdef/rejected.parquet" in text
