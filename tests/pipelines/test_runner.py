@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from pipelines.lock import HeldError
 from pipelines.runner import Runner, Status
 from pipelines.store import find_artifact, lineage, list_artifacts
 from stages.contract import MANIFEST, WORK, Artifact, Context, Resources, Result, Stage
@@ -221,7 +222,7 @@ def write_lock(store: Folder, **changes: Any) -> str:
 
 def test_an_artifact_that_a_living_process_makes_is_left_to_it(store: Folder) -> None:
     name = write_lock(store)
-    with pytest.raises(ValueError, match=rf"is being made by process {os.getpid()} on .* since noon; wait for it"):
+    with pytest.raises(HeldError, match=rf"is being made by process {os.getpid()} on .* since noon; wait for it"):
         count(store)
     store.delete(name)
     count(store)
@@ -237,7 +238,7 @@ def test_the_lock_of_a_dead_owner_is_taken_over(store: Folder, dead: dict[str, A
 
 def test_the_heartbeat_of_another_machine_is_respected(store: Folder) -> None:
     write_lock(store, host="another machine", beat=4e9)
-    with pytest.raises(ValueError, match="on another machine"):
+    with pytest.raises(HeldError, match="on another machine"):
         count(store)
 
 
