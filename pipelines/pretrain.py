@@ -15,6 +15,7 @@ from stages.contract import Artifact
 def pretrain(config: PipelineConfig, run: Runner) -> Artifact:
     """The student, trained on the labels that the teacher gave and on captions."""
     start = inputs.student_start(config, run)
+    captions = inputs.captions(config, run)  # what is wrong with them is said before any image is encoded
     return run(
         stage.STAGE,
         config.pretrain,
@@ -22,5 +23,5 @@ def pretrain(config: PipelineConfig, run: Runner) -> Artifact:
         region_labels=pseudo_label(config, run),
         embeddings=run(embed_concepts.STAGE, config.embeddings, concepts=concept_pool(config, run), clip=start),
         images=inputs.images(config, run, config.data.train),
-        captions=inputs.captions(config, run),
+        captions=captions,
     )
