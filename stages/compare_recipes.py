@@ -73,7 +73,7 @@ def stage_for(names: Sequence[str]) -> Stage:
     others = {"concepts": ("concepts",), "images": ("images",), "boxes": ("boxes",), "train_images": ("images",)}
     return Stage(
         name="compare_recipes",
-        version=1,
+        version=2,
         inputs={**reports, **labels, **others},
         output="comparison",
         run=compare_recipes,
