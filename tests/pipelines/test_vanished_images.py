@@ -127,9 +127,10 @@ def test_a_run_names_images_that_vanish_and_goes_on_when_they_are_back(
             stopped = run("pseudo-label", *overrides)
         assert gone.exists(), f"stopped before an image was opened: {stopped.err}"
         assert stopped.code == 2
+        fraction = "regions.max_rejected_fraction"
         assert re.fullmatch(
-            r"error: \d of 16 items are rejected after \d+, more than regions.max_rejected_fraction=0.01 allows; "
-            rf"first: .*{re.escape(str(file))} does not exist; repair the items or raise regions.max_rejected_fraction\n",
+            rf"error: \d of 16 items are rejected after \d+, more than {fraction}=0.01 allows; first: .*"
+            rf"{re.escape(str(file))} does not exist; repair the items or raise {fraction}\n",
             stopped.err,
         )
         check_sound(store)
