@@ -192,12 +192,6 @@ def read_row_group(source: Artifact | Folder, ref: RowGroupRef, columns: Sequenc
         return file.read_row_group(ref.group, columns=None if columns is None else list(columns))
 
 
-def iter_row_groups(source: Artifact | Folder, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The row groups of a table in order, one at a time in memory."""
-    for ref in row_group_refs(source, name):
-        yield read_row_group(source, ref, columns)
-
-
 def image_files(images: Artifact, image_ids: NDArray[np.int64]) -> ImageFiles:
     """The files of these images, in their order; ValueError when one is not listed."""
     from regionclip.training.images import ImageFiles  # imports torch, which readers of rows do without

@@ -16,7 +16,7 @@ from stages.contract import Resources
 from stages.part_actors import _rows
 from stages.part_plan import MAX_PART_WEIGHT
 from stages.parts import REJECTED_SCHEMA, PartsSummary, iter_tables, process_parts, read_table, write_table
-from stages.rows import RowGroupRef, iter_row_groups, read_row_group, row_group_refs
+from stages.rows import RowGroupRef, read_row_group, row_group_refs
 from stages.storage import Folder
 
 
@@ -151,7 +151,7 @@ def test_pieces_of_a_part_become_its_row_groups_as_they_come(tmp_path: Path, whe
     sizes = [("numbers-00000", group, size) for group, size in enumerate([0, 1, 0, 3])]
     assert refs == [RowGroupRef(*each) for each in (*sizes, ("numbers-00001", 0, 0), ("numbers-00001", 1, 1))]
     assert read_row_group(folder, refs[3])["number"].to_pylist() == [3, 3, 3]
-    groups = list(iter_row_groups(folder, "numbers", ["number"]))
+    groups = [read_row_group(folder, ref, ["number"]) for ref in row_group_refs(folder, "numbers")]
     assert pa.concat_tables(groups).equals(read_table(folder, "numbers"))
     assert read_table(folder, "rejected").to_pylist() == [{"item": "2", "reason": "is bad"}]
     whole = contents(folder)
