@@ -6,10 +6,12 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from relabel import TEMPERATURES, demo_features
 from torch.nn import functional
 
 from regionclip.clip_models import load_clip
 from regionclip.images import normalize
+from regionclip.matching import match
 from regionclip.packaged import packaged_weights
 from regionclip.prompts import TEMPLATES, embed_concepts
 from regionclip.region_features import pack_features, unpack_features
@@ -19,7 +21,7 @@ from regionclip.schemas import Storage
 from regionclip.teachers.making import make_teacher
 from regionclip.teachers.teacher import TeacherConfig
 
-NUM_SCENES = 200
+NUM_SCENES, NUM_SCENES_STORED = 200, 500
 WAYS = {
     "fp32 fused": TeacherConfig(fused=True),
     "bf16": TeacherConfig(precision="bf16"),
@@ -57,7 +59,31 @@ def agreement() -> dict[str, Any]:
         found = named(config)
         same = fp32["crop" if config.mode == "crop" else "dense"]
         results[name] = {"as_fp32": _share(found, same), "right": _share(found, truth)}
-    return results
+    return results | {"int8 against float16": stored_in_8_bits()}
+
+
+def stored_in_8_bits() -> list[dict[str, Any]]:
+    """What 8 bits change in the labels of the demo's regions, its pool and two temperatures, against float16."""
+    features, pools = demo_features(NUM_SCENES_STORED)
+    pool = pools["demo"][1]
+    rows = []
+    for temperature in TEMPERATURES:
+        whole, rough = (
+            match(unpack_features(pack_features(features, storage)).float(), pool, temperature)
+            for storage in ("float16", "int8")
+        )
+        first = whole.argmax(dim=1)
+        moved = (whole - rough).gather(1, first[:, None]).abs()
+        rows.append(
+            {
+                "regions": len(features),
+                "temperature": temperature,
+                "same_first": _share(rough.argmax(dim=1), first),
+                "mean_change_of_log_probability": round(float(moved.mean()), 5),
+                "largest_change": round(float(moved.max()), 4),
+            }
+        )
+    return rows
 
 
 def _share(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -68,8 +68,8 @@ def _bare(settings: Settings, inputs: Mapping[str, Any], store: str, began: floa
     from regionclip.loading import load_batches
     from regionclip.teachers.making import make_teacher
     from regionclip.teachers.memory import keep_freed_memory
+    from stages.listed_images import image_records, images_folder
     from stages.parts import read_table
-    from stages.rows import image_records, images_folder
 
     config = _encode_config(settings)
     torch.set_num_threads(settings.workers)

@@ -45,6 +45,7 @@ from regionclip.training.pretrain import teacher_distribution
 
 NUM_SCENES, BOXES, SCENES_A_BATCH = 500, 16, 50
 CAPTION_SHARE = 200  # a concept of the demo's pool is named by one caption of so many, or more
+DEMO_TOP_K = 20
 KEPT = (8, 32, 128)
 TEMPERATURES = (0.067, 0.01)  # about what the packaged teacher learned, and the method's
 ROWS = 16_384  # regions of one timed block
@@ -66,11 +67,11 @@ def match_rates(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def demo_rates(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Rates on the demo's features, taken several times over."""
+    """Rates on the demo's features, taken several times over, with as many concepts kept as its preset keeps."""
     features, pools = demo_features(NUM_SCENES)
     pool = functional.normalize(pools["demo"][1], dim=1).to(arguments.device)
     repeated = features.half().repeat(4, 1).to(arguments.device)
-    return rates([repeated] * 15, pool, TEMPERATURES[0], arguments.top_k, arguments.device)
+    return rates([repeated] * 15, pool, TEMPERATURES[0], DEMO_TOP_K, arguments.device)
 
 
 def whole_stage(arguments: argparse.Namespace) -> dict[str, Any]:

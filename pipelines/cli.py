@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypedDict
 import typer
 
 from pipelines.lock import HeldError
+from regionclip.place_errors import PlaceError
 
 EXIT_FAILED, EXIT_USER = 1, 2
 TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -280,11 +281,11 @@ def main() -> None:
             raise
         print("interrupted; nothing finished is lost: give the same command again to go on", file=sys.stderr)
         sys.exit(EXIT_FAILED)
-    except (ValueError, FileNotFoundError, HeldError) as error:
+    except (ValueError, FileNotFoundError, HeldError, PlaceError) as error:
         if os.environ.get("RGC_DEBUG"):
             raise
         print(f"error: {_line(error)}", file=sys.stderr)
-        sys.exit(EXIT_FAILED if isinstance(error, HeldError) else EXIT_USER)
+        sys.exit(EXIT_FAILED if isinstance(error, HeldError | PlaceError) else EXIT_USER)
     except Exception as error:
         if os.environ.get("RGC_DEBUG"):
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from pipelines.config import PipelineConfig
 from pipelines.evaluate import evaluate
 from pipelines.labels import label
 from pipelines.loading import load
-from pipelines.lock import LOCKS, guarded
+from pipelines.opening import open_tracker
 from pipelines.pretrain import pretrain
 from pipelines.progress import Display
 from pipelines.pseudo_label import pseudo_label
@@ -59,9 +58,7 @@ def execute(
     config = load(PipelineConfig, source, overrides)
     console = console or Console()
     folder = Folder(store)
-    if not dry_run:
-        _check_writable(folder)
-    tracker: Tracker = NoTracker() if dry_run else _tracker(folder, verb, config, tracking_uri)
+    tracker: Tracker = NoTracker() if dry_run else open_tracker(folder, verb, asdict(config), tracking_uri)
     runner = Runner(
         folder,
         tracker,
@@ -96,19 +93,3 @@ def write_scenes_folder(out: Path, source: str, overrides: Sequence[str]) -> Non
         display.stop()
     counts = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
     console.print(f"wrote {out} ({counts})")
-
-
-def _check_writable(store: Folder) -> None:
-    if store.is_local:
-        try:
-            Path(store.uri).mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=store.uri).close()
-        except OSError as error:
-            raise ValueError(f"the store {store.uri} cannot be written ({error}); choose another --store") from error
-
-
-def _tracker(store: Folder, verb: str, config: PipelineConfig, uri: str | None) -> Tracker:
-    from pipelines.tracking import MlflowTracker
-
-    with guarded(store.child(LOCKS), ".tracking"):  # MLflow makes its database in steps that two at once break
-        return MlflowTracker(store, verb, asdict(config), uri)

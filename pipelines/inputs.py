@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from pipelines.config import DataConfig, PipelineConfig, SplitConfig, TeacherTrainingConfig
 from pipelines.runner import Runner
 from regionclip.captions.files import find_files
 from regionclip.clip_models import has_resnet
+from regionclip.image_sources.listing import find_packed
 from stages import (
     embed_concepts,
     extract_concepts,
@@ -81,13 +83,20 @@ def pool_captions(config: PipelineConfig, run: Runner) -> Artifact:
         return run(read_captions.STAGE, given if given.root is not None else replace(given, root=""))
 
 
-def boxes(config: PipelineConfig, run: Runner, split: SplitConfig, classes: tuple[str, ...]) -> Artifact:
-    """The boxes of these classes, and of no other, in a split."""
+def boxes(
+    config: PipelineConfig, run: Runner, split: SplitConfig, classes: tuple[str, ...], key: str | None = None
+) -> Artifact:
+    """The boxes of these classes, and of no other, in a split.
+
+    key: its place in the config, where `split` is a changed copy.
+    """
     dataset = _dataset(config.data, run)
+    if config.data.root is not None:
+        _check_ids(config.data, split)
     source = read_boxes.BoxesConfig(
         config.data.root, split.instances, split.split, classes, split.max_rejected_fraction
     )
-    with named_by(_key_of(config, split)):
+    with named_by(key or _key_of(config, split)):
         return run(read_boxes.STAGE, source, dataset=dataset)
 
 
@@ -168,7 +177,7 @@ def _images_source(data: DataConfig, split: SplitConfig) -> read_images.ImagesCo
 
 def _train_captions(config: PipelineConfig, run: Runner) -> Artifact:
     dataset, train = _dataset(config.data, run), config.data.train
-    packed = config.data.root is not None and _are_packed(config.data, train, config.data.root)
+    packed = _share_files(config.data, train)
     source = read_captions.CaptionsConfig(
         config.data.root,
         (train.captions,),
@@ -182,11 +191,39 @@ def _train_captions(config: PipelineConfig, run: Runner) -> Artifact:
         return run(read_captions.STAGE, source, dataset=dataset)
 
 
-def _are_packed(data: DataConfig, split: SplitConfig, root: str) -> bool:
-    """Whether both images and captions of a split are in tars or parquet files, whose order gives them common ids."""
-    if read_images.form_of(_images_source(data, split)) not in _PACKED:
+def _check_ids(data: DataConfig, split: SplitConfig) -> None:
+    """Annotated boxes name their images by id, and counted ids would take them to any other image."""
+    form = read_images.form_of(_images_source(data, split))
+    if form != "coco" and split.id_column is None:
+        raise ValueError(
+            f"the boxes of '{split.instances}' name images by id, and images of the form '{form}' are numbered as they "
+            "come; give a parquet column of the ids (id_column), or the images as a COCO folder"
+        )
+
+
+def _share_files(data: DataConfig, split: SplitConfig) -> bool:
+    """Whether images and captions of a split are in tars or parquet files, whose order gives both the same ids.
+
+    Raises ValueError where they are in different ones and no column has ids: captions would go to other images.
+    """
+    if data.root is None:
         return False
-    return all(file.form in _PACKED for file in find_files((split.captions,), Folder(root).uri, "auto"))
+    root, form = Folder(data.root).uri, read_images.form_of(_images_source(data, split))
+    if form not in _PACKED:
+        return False
+    said = find_files((split.captions,), root, "auto")
+    if not all(file.form in _PACKED for file in said):
+        return False
+    shown = find_packed(root, split.images, form)
+    stems = [[PurePosixPath(file.name).stem for file in files] for files in (shown, said)]
+    if split.id_column is None and stems[0] != stems[1]:
+        differ = next((pair for pair in zip(*stems, strict=False) if len(set(pair)) > 1), None)
+        what = f"first '{differ[0]}' and '{differ[1]}' differ" if differ else "the first ones alike"
+        raise ValueError(
+            f"data.train.images '{split.images}' are {len(shown)} files and data.train.captions '{split.captions}' "
+            f"{len(said)}, {what}; images are numbered by file, so name the same files for both, or set id_column"
+        )
+    return True
 
 
 def _has_image_ids(captions: Artifact) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import ijson
@@ -15,6 +14,7 @@ from pipelines.config import PipelineConfig, SplitConfig
 from pipelines.pseudo_label import pseudo_label
 from pipelines.runner import Runner
 from pipelines.store import find_artifact
+from regionclip.source_files import file_system
 from stages import report_labels
 from stages.contract import Artifact
 from stages.lineage import upstream
@@ -84,18 +84,19 @@ def _truth(config: PipelineConfig, run: Runner, truth: str | None) -> Artifact |
     """The annotated boxes of the labelled images, of all classes; None where the train split has none."""
     train = config.data.train
     if truth is not None:
-        return inputs.boxes(config, run, replace(train, instances=truth, split=None), ())
+        return inputs.boxes(config, run, replace(train, instances=truth, split=None), (), "data.train")
     root = config.data.root
     return inputs.boxes(config, run, train, ()) if root is None or _has_boxes(root, train) else None
 
 
 def _has_boxes(root: str, split: SplitConfig) -> bool:
     """Whether the annotation file of a split is there and has a box in one of its images."""
-    path = Path(root).expanduser() / split.instances
-    if not path.is_file():
+    files, folder = file_system(root)
+    path = f"{folder}/{split.instances}"
+    if not files.isfile(path):
         return False
-    with path.open("rb") as file:
+    with files.open(path, "rb") as file:
         records = ijson.items(file, "images.item")
         images = {record.get("id") for record in records if split.split in (None, record.get("split"))}
-    with path.open("rb") as file:
+    with files.open(path, "rb") as file:
         return any("bbox" in each and each.get("image_id") in images for each in ijson.items(file, "annotations.item"))

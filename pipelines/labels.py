@@ -82,6 +82,8 @@ def export(
     images = _images(labels, choice)
     if suffix == "":
         target = Folder(path)
+        if target.names():
+            raise ValueError(f"{path} is not empty, and old files in it would count as labels; give a new folder")
         written = write_yolo(lambda name, text: target.write(name, text.encode(), durable=False), images, concepts)
     else:
         target, name = folder_and_name(path)

@@ -25,7 +25,8 @@ LOCKS = ".locks"
 
 
 class HeldError(RuntimeError):
-    """An artifact is being made by an owner that is not waited for: on another machine, or in this very process."""
+    """An artifact is made by an owner that is not waited for: on another machine, in this very process, or one that
+    took the lock over."""
 
 
 def _warn(text: str) -> None:
@@ -43,8 +44,9 @@ def locked(
 
     A living process of this machine that holds it is waited for, after its name was said once. A lock whose owner
     is dead (no such process on this machine, or no heartbeat from another one for two minutes) is taken over.
-    Raises HeldError naming a living owner elsewhere. On a local store the decision is atomic; on a remote one two
-    processes that start within the same instant may both believe they hold it.
+    Raises HeldError naming a living owner elsewhere. Of several that want it at once one gets it, on a local store and
+    on servers with conditional writes (S3); of several that take over from a dead owner there, the last may push the
+    others out, which `check` then tells them.
     """
     folder, name = store.child(LOCKS), f"{artifact.kind}-{artifact.key}.json"
     owner = {
@@ -55,20 +57,20 @@ def locked(
         "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
 
-    def beat() -> None:
-        folder.write(name, json.dumps({**owner, "beat": time.time()}).encode(), durable=False)
+    def data() -> bytes:
+        return json.dumps({**owner, "beat": time.time()}).encode()
 
     def check() -> None:
         if _read(folder, name).get("token") != owner["token"]:
-            raise ValueError(f"{artifact.kind}/{artifact.key}: the lock was taken over by another process; run again")
+            raise HeldError(f"{artifact.kind}/{artifact.key}: the lock was taken over by another process; run again")
 
     def keep_beating() -> None:
         while not released.wait(BEAT_SECONDS):
             with suppress(Exception):  # a full disk or a lost connection may pass; `check` decides in the end
                 if _read(folder, name).get("token") == owner["token"]:
-                    beat()
+                    folder.write(name, data(), durable=False)
 
-    _take_in_turn(artifact, owner, lambda: _take(folder, name, beat), say, sleep)
+    _take_in_turn(artifact, owner, lambda: _take(folder, name, data), say, sleep)
     check()
     released = threading.Event()
     thread = threading.Thread(target=keep_beating, daemon=True)
@@ -105,14 +107,14 @@ def _take_in_turn(
         sleep(POLL_SECONDS)
 
 
-def _take(folder: Folder, name: str, beat: Callable[[], None]) -> dict[str, Any]:
-    """Write the lock file with `beat` and return nothing, or return the living owner that keeps it from that."""
+def _take(folder: Folder, name: str, data: Callable[[], bytes]) -> dict[str, Any]:
+    """Write the lock file and return nothing, or return the living owner that keeps it from that."""
     with guarded(folder):
         holder = _read(folder, name)
         if holder and _is_alive(holder):
             return holder
-        beat()
-        return {}
+        folder.delete(name)
+        return {} if folder.create(name, data()) else _read(folder, name)
 
 
 def _read(folder: Folder, name: str) -> dict[str, Any]:

@@ -17,6 +17,6 @@ def recall(config: PipelineConfig, run: Runner, instances: str | None = None) ->
     instances: another annotation file of the same data folder, in place of the test split's.
     """
     test = config.data.test if instances is None else replace(config.data.test, instances=instances, split=None)
-    truth = inputs.boxes(config, run, test, ())
+    truth = inputs.boxes(config, run, test, (), "data.test")
     found = inputs.proposals(config, run, test)
     return run(recall_proposals.STAGE, recall_proposals.RecallConfig(), proposals=found, boxes=truth)

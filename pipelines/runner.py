@@ -100,6 +100,7 @@ class Runner:
         self._console = console or Console()
         self._display = Display(self._console)
         self._done: set[Artifact] = set()
+        self._keys: dict[tuple[str, str, tuple[tuple[str, str], ...]], str] = {}
         use_address(ray_address)
 
     def __enter__(self) -> Self:
@@ -122,7 +123,7 @@ class Runner:
         Raises ValueError for inputs that do not fit, for an artifact that another process is making, and
         whatever the stage raises; an artifact that was not finished does not exist for readers.
         """
-        artifact = artifact_of(self.store, stage.output, stage.key(config, inputs))
+        artifact = artifact_of(self.store, stage.output, self._key(stage, config, inputs))
         if artifact in self._done:
             return artifact
         values = _plain(asdict(config))
@@ -140,6 +141,14 @@ class Runner:
                     self._make(stage, artifact, config, values, given, check_lock)
         self._done.add(artifact)
         return artifact
+
+    def _key(self, stage: Stage, config: Any, inputs: Mapping[str, Artifact | None]) -> str:
+        """The key, computed once a run: that of a source reads its files."""
+        given = tuple(sorted((name, artifact.key) for name, artifact in inputs.items() if artifact is not None))
+        asked = (stage.name, repr(config), given)
+        if asked not in self._keys:
+            self._keys[asked] = stage.key(config, inputs)
+        return self._keys[asked]
 
     def _reuse(self, stage: Stage, artifact: Artifact) -> None:
         manifest = artifact.manifest

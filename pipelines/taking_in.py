@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from pipelines import summary
+from pipelines.opening import open_tracker
 from pipelines.runner import Runner
 from stages.contract import Artifact, Stage
 from stages.storage import Folder
@@ -24,11 +25,9 @@ def take_in(
     **inputs: Artifact,
 ) -> Artifact:
     """Run one stage, recorded under `name` with `about`, and print its key."""
-    from pipelines.tracking import MlflowTracker
-
     console, folder = console or Console(), Folder(store)
     stage.key(config, inputs)  # what is wrong with a file or a key is said before a run is opened
-    with Runner(folder, MlflowTracker(folder, name, about, tracking_uri), console=console) as run:
+    with Runner(folder, open_tracker(folder, name, about, tracking_uri), console=console) as run:
         artifact = run(stage, config, **inputs)
     summary.print_result(console, artifact, store)
     return artifact

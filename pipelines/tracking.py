@@ -33,7 +33,7 @@ _CONTEXT = "mlflow.data.context"
 _BUFFERED_METRICS, _FLUSH_SECONDS = 500, 5.0
 _PARAMS_A_BATCH = 100
 _REPORT_SUFFIXES = (".html", ".png", ".json")
-_MAX_REPORT_BYTES = 5_000_000
+_MAX_REPORT_BYTES = 20_000_000
 _DATA_FOLDERS = ("parts/", "annotations/", "images/")
 
 
@@ -130,7 +130,7 @@ class _StageRun:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._metrics += [Metric(_metric_name(name), float(value), now, step) for name, value in metrics.items()]
+        self._metrics += [Metric(_name(name), float(value), now, step) for name, value in metrics.items()]
         if len(self._metrics) >= _BUFFERED_METRICS or time.monotonic() - self._sent > _FLUSH_SECONDS:
             self._flush()
 
@@ -252,8 +252,9 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", str(value)
+            yield _name(f"{prefix}{name}"), str(value)
 
 
-def _metric_name(name: str) -> str:
+def _name(name: str) -> str:
+    """A name of a metric or parameter as MLflow takes it."""
     return re.sub(r"[^\w./ -]", "_", name)

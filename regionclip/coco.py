@@ -1,20 +1,23 @@
-"""Images and boxes read from COCO-layout annotation files, checked once at this edge."""
+"""Images and boxes read from COCO-layout annotation files at a path or URI, checked once at this edge."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from regionclip import schemas
-from regionclip.source_files import file_system
+from regionclip.place_errors import reading
+from regionclip.source_files import file_system, uri_of
 
 BOX_TOLERANCE = 1.0  # pixels that a box may overshoot its image; such boxes are clipped
 
@@ -28,7 +31,7 @@ class Rows:
     remarks: list[str] = field(default_factory=list)
 
 
-def read_coco_images(path: Path, split: str | None = None) -> pa.Table:
+def read_coco_images(path: str | Path, split: str | None = None) -> pa.Table:
     """The images that an annotation file lists (`schemas.IMAGES`, file order), only those of `split` if given.
 
     Raises ValueError for a missing or non-COCO file, malformed or duplicate records, and an empty selection.
@@ -48,7 +51,7 @@ def read_coco_images(path: Path, split: str | None = None) -> pa.Table:
     )
 
 
-def read_coco_boxes(path: Path, split: str | None = None, classes: Sequence[str] = ()) -> tuple[Rows, list[str]]:
+def read_coco_boxes(path: str | Path, split: str | None = None, classes: Sequence[str] = ()) -> tuple[Rows, list[str]]:
     """The boxes of a COCO instances file (`schemas.BOXES`, file order) and their class names by ascending category id.
 
     Only boxes of images in `split` and of `classes` are kept, when given; those of `classes` that the file does not
@@ -76,7 +79,7 @@ def read_coco_boxes(path: Path, split: str | None = None, classes: Sequence[str]
             continue
         box, problem = _box(annotation.get("bbox"), records[annotation["image_id"]])
         if problem:
-            rejected.append((f"{path.name}: annotation {identity} of image {annotation['image_id']}", problem))
+            rejected.append((f"{_name(path)}: annotation {identity} of image {annotation['image_id']}", problem))
             continue
         is_crowd = bool(annotation.get("iscrowd", 0))
         rows.append({"image_id": annotation["image_id"], "category": category, "box": box, "is_crowd": is_crowd})
@@ -96,33 +99,24 @@ def check_rejected(rows: Rows, max_fraction: float) -> None:
         )
 
 
-def dataset_folder(root: str | None, dataset: Path | None) -> Path:
-    """The folder that a data set's file names are relative to: `root` or a data set artifact, exactly one of them."""
+def dataset_folder(root: str | None, dataset: str | None) -> str:
+    """The folder, a path or URI, that a data set's file names are relative to: `root` or that of a data set artifact,
+    exactly one of them."""
     if (root is None) == (dataset is None):
         raise ValueError(f"data root {root!r} with data set {dataset}: give one of the two, a root or a data set")
-    folder = dataset or _local_folder(str(root))
-    if not folder.is_dir():
-        raise ValueError(f"{root or folder}: no such data folder; set root to the folder that holds the data")
-    return folder
+    folder = str(root if dataset is None else dataset)
+    files, path = file_system(folder)
+    if not files.isdir(path):
+        raise ValueError(f"{folder}: no such data folder; set root to the folder that holds the data")
+    return uri_of(files, path)
 
 
-def _local_folder(root: str) -> Path:
-    scheme, separator, _ = root.partition("://")
-    if not separator:
-        return Path(root).expanduser()
-    if scheme != "file":
-        raise ValueError(
-            f"{root}: data in COCO layout must be on a local disk, a path or a file:// URI; copy the folder, or give "
-            "the images as tars, parquet files or a plain folder (format), which may be anywhere"
-        )
-    return Path(file_system(root)[1])
-
-
-def check_image_files(images: pa.Table, folder: Path) -> None:
-    """Raise ValueError unless every file of an images table is in `folder`."""
-    if not folder.is_dir():
+def check_image_files(images: pa.Table, folder: str | Path) -> None:
+    """Raise ValueError unless every file of an images table is in `folder`, a path or URI."""
+    files, path = file_system(str(folder))
+    if not files.isdir(path):
         raise ValueError(f"{folder}: no such image folder; set root and images to where the images are")
-    missing = [name for name in images["file_name"].to_pylist() if not (folder / name).is_file()]
+    missing = _missing(images["file_name"].to_pylist(), files, path)
     if missing:
         raise ValueError(
             f"{folder}: {len(missing)} of {images.num_rows} image files are missing, first is {missing[0]}; "
@@ -131,15 +125,21 @@ def check_image_files(images: pa.Table, folder: Path) -> None:
         )
 
 
-def _check_file(path: Path) -> None:
-    if not path.is_file():
+def _missing(names: Sequence[str], files: Any, path: str) -> list[str]:
+    if isinstance(files, LocalFileSystem):
+        return [name for name in names if not os.path.isfile(f"{path}/{name}")]
+    there = {each[len(path.rstrip("/")) + 1 :] for each in files.find(path)}  # one listing, not a request a file
+    return [name for name in names if name not in there]
+
+
+def _load(path: str | Path) -> dict[str, Any]:
+    files, inside = file_system(str(path))
+    if not files.isfile(inside):
         raise ValueError(f"{path}: no such file; check root and the file name")
-
-
-def _load(path: Path) -> dict[str, Any]:
-    _check_file(path)
+    with reading(str(path)):
+        read = files.cat_file(inside)
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read)
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error}); give a COCO annotation file") from error
     if not isinstance(data, dict):
@@ -147,7 +147,11 @@ def _load(path: Path) -> dict[str, Any]:
     return data
 
 
-def _list(path: Path, data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+def _name(path: str | Path) -> str:
+    return str(path).rpartition("/")[2]
+
+
+def _list(path: str | Path, data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     value = data.get(name)
     if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
         raise ValueError(f"{path}: not COCO, it has no list of records '{name}'; give a COCO annotation file")
@@ -161,7 +165,7 @@ def is_count(value: object, least: int = 0, bits: int = 63) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**bits
 
 
-def _image_records(path: Path, data: Mapping[str, Any], split: str | None) -> dict[int, dict[str, Any]]:
+def _image_records(path: str | Path, data: Mapping[str, Any], split: str | None) -> dict[int, dict[str, Any]]:
     records: dict[int, dict[str, Any]] = {}
     for image in _list(path, data, "images"):
         identity = image.get("id")
@@ -169,8 +173,11 @@ def _image_records(path: Path, data: Mapping[str, Any], split: str | None) -> di
             raise ValueError(f"{path}: an image record has the id {identity!r}; ids are whole numbers")
         if identity in records:
             raise ValueError(f"{path}: image id {identity} stands twice in 'images'; make ids unique")
-        if not isinstance(image.get("file_name"), str) or not image["file_name"]:
+        name = image.get("file_name")
+        if not isinstance(name, str) or not name:
             raise ValueError(f"{path}: image {identity} has no 'file_name'; add it")
+        if name.startswith("/") or "://" in name or ".." in PurePosixPath(name).parts:
+            raise ValueError(f"{path}: image {identity} has the file_name '{name}'; give one below the image folder")
         for side in ("width", "height"):
             if not is_count(image.get(side), least=1, bits=31):
                 raise ValueError(f"{path}: image {identity} has the {side} {image.get(side)!r}; give pixels, 1 or more")
@@ -178,7 +185,7 @@ def _image_records(path: Path, data: Mapping[str, Any], split: str | None) -> di
     return _of_split(path, records, split)
 
 
-def _of_split(path: Path, records: dict[int, dict[str, Any]], split: str | None) -> dict[int, dict[str, Any]]:
+def _of_split(path: str | Path, records: dict[int, dict[str, Any]], split: str | None) -> dict[int, dict[str, Any]]:
     if split is None:
         return records
     without = next((identity for identity, image in records.items() if not isinstance(image.get("split"), str)), None)
@@ -194,7 +201,7 @@ def _of_split(path: Path, records: dict[int, dict[str, Any]], split: str | None)
 
 
 def _checked_annotations(
-    path: Path, annotations: Iterable[dict[str, Any]], records: Mapping[int, object]
+    path: str | Path, annotations: Iterable[dict[str, Any]], records: Mapping[int, object]
 ) -> Iterable[dict[str, Any]]:
     seen: set[int] = set()
     for annotation in annotations:
@@ -212,7 +219,7 @@ def _checked_annotations(
         yield annotation
 
 
-def _categories(path: Path, data: Mapping[str, Any]) -> dict[int, str]:
+def _categories(path: str | Path, data: Mapping[str, Any]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for category in _list(path, data, "categories"):
         identity, name = category.get("id"), category.get("name")
@@ -224,7 +231,7 @@ def _categories(path: Path, data: Mapping[str, Any]) -> dict[int, str]:
     return dict(sorted(categories.items()))
 
 
-def _kept_classes(path: Path, names: list[str], classes: Sequence[str]) -> tuple[list[str], list[str]]:
+def _kept_classes(path: str | Path, names: list[str], classes: Sequence[str]) -> tuple[list[str], list[str]]:
     """The kept names, those that the file does not know last, and a remark about these, if any."""
     unknown = [name for name in dict.fromkeys(classes) if name not in names]
     if not unknown:
@@ -235,7 +242,7 @@ def _kept_classes(path: Path, names: list[str], classes: Sequence[str]) -> tuple
         known = ", ".join(close[unknown[0]] or names[:5])
         raise ValueError(f"{path}: unknown class '{unknown[0]}'{more}; did you mean {known}?")
     told = (f"'{name}'" + (f" (did you mean '{close[name][0]}'?)" if close[name] else "") for name in unknown)
-    remark = f"{path.name} does not know {len(unknown)} of {len(set(classes))} classes: {', '.join(told)}"
+    remark = f"{_name(path)} does not know {len(unknown)} of {len(set(classes))} classes: {', '.join(told)}"
     return [*(name for name in names if name in classes), *unknown], [remark]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import zlib
@@ -17,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 MAX_PIXELS = 64_000_000
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -31,6 +33,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+_TIFF_PHOTOMETRIC = 262
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # one of these stands where a PNG states it
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
@@ -63,8 +66,9 @@ def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> Imag
     is decoded, for one of more than `max_pixels` pixels.
     """
     with _opened(source, max_pixels) as image:
+        white_is_zero = getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
         image.load()  # TIFF turns itself upright here, and then states no orientation
-        return _rgb(_upright(image))
+        return _rgb(_upright(image), white_is_zero)
 
 
 def image_size(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -84,7 +88,7 @@ def _opened(source: str | Path | bytes, max_pixels: int) -> Iterator[Image.Image
     """An image of which the header is read; errors of the block are told as those of this image."""
     name = f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()) as image:
             width, height = image.size
             if width * height <= max_pixels:
                 if image.mode == "F":
@@ -102,14 +106,24 @@ def _opened(source: str | Path | bytes, max_pixels: int) -> Iterator[Image.Image
     )
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read, of those that this Pillow knows: no more, as some start other programs (EPS)."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def _upright(image: Image.Image) -> Image.Image:
     turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, white_is_zero: bool) -> Image.Image:
+    """8-bit RGB; white_is_zero: a TIFF says so, which Pillow heeds for 8 bits and not for 16."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         sixteen_bits = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        if white_is_zero:
+            sixteen_bits = 65535 - sixteen_bits
         image = Image.fromarray((sixteen_bits >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")

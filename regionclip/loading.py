@@ -66,14 +66,15 @@ def load_batches(
     """Read and resize the images of all records, at most `batch_size` of one size at a time, the next batch ahead.
 
     One that cannot be read, whose size is not the recorded one, or that is resized to a side below `least_side`
-    pixels goes to `reject(file name, reason)` instead.
+    pixels goes to `reject(file name, reason)` instead. `read` raises ValueError for a file that is not there to be
+    read; its OSErrors are those of a disk or server, and no image is rejected for them.
     """
 
     def load(position: int) -> Image.Image | str:
         record = records[position]
         try:
             image = read_image(read(record.file_name))
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             return str(error)
         problem = _other_size(image, record) or _too_narrow(record, config, least_side)
         return problem or resize(image, config)

@@ -11,7 +11,9 @@ from torch.nn import functional
 
 _BLOCK, _ROWS = 1 << 23, 4096  # most numbers and rows of a block: enough for a fast product, few enough for the cache
 
-_SORTED = 256  # concepts; up to so many are sorted, of more the likeliest are selected
+_SORTED = 256  # concepts; up to so many are sorted, of more the likeliest are selected; a power of 2
+_WIDTH = 8  # concepts; products are fast where their number is a multiple of it
+_EXCLUDED = -1e30  # a logit as good as -inf, which can be sorted and multiplied by 0
 
 
 class Matches(NamedTuple):
@@ -78,53 +80,69 @@ def match_top(
     _check_pool(concept_embeddings)
     if top_k < 1:
         raise ValueError(f"top_k {top_k} is below 1; keep at least one concept of a region")
-    precise = _precise(region_features, concept_embeddings)
+    precise, num_concepts = _precise(region_features, concept_embeddings), len(concept_embeddings)
     with torch.autocast(region_features.device.type, enabled=False):
         concepts = functional.normalize(concept_embeddings.to(precise), dim=-1).T / temperature
+        concepts = functional.pad(concepts, (0, -num_concepts % _WIDTH))
         if log_prior is not None:
             assert prior_rows is not None
-            log_prior = _checked_prior(log_prior.to(concepts), torch.Size([len(log_prior), concepts.shape[1]]))
+            log_prior = _checked_prior(log_prior.to(concepts), torch.Size([len(log_prior), num_concepts]))
+            log_prior = functional.pad(log_prior.clamp(min=_EXCLUDED), (0, -num_concepts % _WIDTH))
         found = []
         for rows in _blocks(len(region_features), max(concepts.shape)):
             normalized = functional.normalize(region_features[rows].to(precise), dim=-1)
+            logits = normalized @ concepts
+            logits[:, num_concepts:] = _EXCLUDED
             prior = None if log_prior is None or prior_rows is None else log_prior[prior_rows[rows]]
-            found.append(_likeliest(normalized @ concepts, min(top_k, concepts.shape[1]), prior))
+            found.append(_likeliest(logits, min(top_k, num_concepts), prior))
     return Matches(*(torch.cat(column) for column in zip(*found, strict=True)))
 
 
 def _likeliest(logits: Tensor, top_k: int, log_prior: Tensor | None) -> Matches:
     """The matches of logits [B, N], which are overwritten."""
-    pool = logits.log_softmax(dim=-1)
-    of_pool, pool_ids = _largest(pool, min(max(top_k, 2), pool.shape[1]))
-    largest, first = of_pool[:, 0], pool_ids[:, :1]
-    runner_up = of_pool[:, 1] if pool.shape[1] > 1 else torch.full_like(largest, -torch.inf)
-    log_normalizer = logits.gather(1, first)[:, 0].double() - largest.double()
+    largest, pool_ids = _largest(logits, min(max(top_k, 2), logits.shape[1]))
+    best, first = largest[:, :1], pool_ids[:, :1]
     if log_prior is None:
-        ids, of_pool = pool_ids[:, :top_k], of_pool[:, :top_k]
-        values = of_pool
+        ids, chosen = pool_ids[:, :top_k], largest[:, :top_k]
+        values = None
     else:
-        values, ids = _largest((logits + log_prior).log_softmax(dim=-1), top_k)
-        of_pool = pool.gather(1, ids)
-    entropy = torch.exp(pool, out=logits).mul_(pool).sum(dim=1).neg_()
-    other = torch.where(ids[:, 0] == first[:, 0], runner_up, largest)
-    return Matches(ids, values, of_pool, log_normalizer, entropy, of_pool[:, 0].exp() - other.exp())
+        weighted = logits + log_prior
+        values, ids = _largest(weighted, top_k)
+        values = values - weighted.logsumexp(dim=1, keepdim=True)
+        values.masked_fill_(values < _EXCLUDED / 2, -torch.inf)
+        chosen = logits.gather(1, ids)
+    weights = logits.sub_(best).exp()
+    total = weights.sum(dim=1)
+    log_total = total.log()
+    entropy = log_total - weights.mul_(logits).sum(dim=1) / total
+    of_pool = chosen - best - log_total[:, None]
+    runner_up = (largest[:, 1] - best[:, 0] - log_total).exp() if largest.shape[1] > 1 else torch.zeros_like(total)
+    other = torch.where(ids[:, 0] == first[:, 0], runner_up, 1 / total)
+    return Matches(
+        ids,
+        of_pool if values is None else values,
+        of_pool,
+        best[:, 0].double() + total.double().log(),
+        entropy,
+        of_pool[:, 0].exp() - other,
+    )
 
 
-def _largest(log_probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of [B, N] and their columns, the largest first.
+def _largest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row of finite [B, N] and their columns, the largest first.
 
     For few columns a whole sort by numpy, which is vectorised, takes a seventh of the time of torch's top-k.
     """
-    few = log_probabilities.shape[1] <= _SORTED and log_probabilities.device.type == "cpu"
-    if not few or log_probabilities.dtype != torch.float32:
-        values, ids = log_probabilities.topk(k, dim=1)
+    few = logits.shape[1] <= _SORTED and logits.device.type == "cpu"
+    if not few or logits.dtype != torch.float32:
+        values, ids = logits.topk(k, dim=1)
         return values, ids
-    # Numbers of 0 and above sort as their bits do, so one integer can hold a number and, after it, its column.
-    keys = log_probabilities.neg().view(torch.int32).long().bitwise_left_shift_(32)
-    keys |= torch.arange(log_probabilities.shape[1])
+    # A number in double precision has 29 bits to spare, of which the last ones here hold its column.
+    keys = logits.double()
+    keys.view(torch.int64).bitwise_or_(torch.arange(logits.shape[1]))
     keys.numpy().sort(axis=1)
-    keys = keys[:, :k]
-    return (keys >> 32).int().view(torch.float32).neg_(), keys & 0xFFFFFFFF
+    keys = keys[:, -k:].flip(1)
+    return keys.float(), keys.view(torch.int64) & (_SORTED - 1)
 
 
 def _blocks(num_rows: int, width: int) -> Iterator[slice]:

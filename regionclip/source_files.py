@@ -6,7 +6,8 @@ import functools
 import gzip
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from regionclip.digests import file_sha256
+from regionclip import digests
 
+_NUM_REQUESTS = 16  # of a server at once
 _BUFFER = 1 << 14  # bytes decompressed at a time; what is after the last whole buffer of a half-written file is lost
 
 
@@ -34,10 +36,7 @@ class SourceFile:
 
     def sha256(self) -> str:
         """The sha256 (hex) of its bytes as they are stored; read again only when the file has changed."""
-        if "://" not in self.uri:
-            return file_sha256(Path(self.uri))
-        files, path = file_system(self.uri)
-        return _remote_sha256(self.uri, files.ukey(path))
+        return files_sha256([self.uri])[0]
 
     @contextmanager
     def open(self) -> Iterator[io.BufferedIOBase]:
@@ -56,6 +55,16 @@ class SourceFile:
                 yield io.BufferedReader(stream, _BUFFER)
             else:
                 yield raw
+
+
+def files_sha256(wheres: Sequence[str]) -> list[str]:
+    """The sha256 (hex) of each path or URI's bytes as they are stored; read again only when a file has changed."""
+    local = [where for where in wheres if "://" not in where]
+    found = dict(zip(local, digests.files_sha256(local), strict=True))
+    remote = [where for where in wheres if "://" in where]
+    with ThreadPoolExecutor(_NUM_REQUESTS) as threads:
+        found |= zip(remote, threads.map(_remote_sha256, remote), strict=True)
+    return [found[where] for where in wheres]
 
 
 def file_system(where: str) -> tuple[Any, str]:
@@ -78,8 +87,13 @@ def uri_of(files: Any, path: str) -> str:
     return uri.removeprefix("file://")
 
 
+def _remote_sha256(uri: str) -> str:
+    files, path = file_system(uri)
+    return _sha256_in_state(uri, files.ukey(path))
+
+
 @functools.lru_cache(maxsize=1 << 16)
-def _remote_sha256(uri: str, state: str) -> str:
+def _sha256_in_state(uri: str, state: str) -> str:
     with closing(_source(uri)) as source:
         return hashlib.file_digest(io.BufferedReader(source, 1 << 20), "sha256").hexdigest()
 

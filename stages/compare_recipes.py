@@ -27,8 +27,8 @@ from regionclip.report.comparison import (
 from regionclip.report.page import Page, Picture, Plot, render
 from stages.contract import Artifact, Context, Result, Stage
 from stages.lineage import lineage
+from stages.listed_images import images_folder
 from stages.parts import iter_tables, read_table
-from stages.rows import images_folder
 
 MAX_CLASSES_SHOWN = 80
 

@@ -86,6 +86,14 @@ class Context(Protocol):
         ...
 
 
+def what_is_made(config: Any) -> dict[str, Any]:
+    """The fields of a config that decide over what is written: all but `max_rejected_fraction`.
+
+    That one only says whether a run may go on, so a run that it stopped goes on with a higher one.
+    """
+    return {name: value for name, value in asdict(config).items() if name != "max_rejected_fraction"}
+
+
 @dataclass(frozen=True)
 class Stage:
     """A verb: a function from a config and artifacts to one artifact.
@@ -97,7 +105,8 @@ class Stage:
     run: run(context, config, **inputs) -> Result; files go through `context.folder`.
     optional: the inputs that may be None.
     resumable: whether a restart keeps the files of an interrupted run; else they are removed first.
-    identity: what of a config enters the key; sources give content hashes here instead of paths.
+    identity: what of a config enters the key (`what_is_made`, unless said); sources give content hashes here instead
+    of paths.
     """
 
     name: str
@@ -107,7 +116,7 @@ class Stage:
     run: Callable[..., Result]
     optional: frozenset[str] = frozenset()
     resumable: bool = False
-    identity: Callable[[Any], Mapping[str, Any]] = asdict
+    identity: Callable[[Any], Mapping[str, Any]] = what_is_made
 
     def key(self, config: object, inputs: Mapping[str, Artifact | None]) -> str:
         """The recipe hash: sha256 (first 16 hex digits) of name, version, config and input keys.

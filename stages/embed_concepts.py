@@ -14,7 +14,7 @@ from regionclip.embeddings import save_embeddings
 from regionclip.tokenizers import load_tokenizer
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import read_table
-from stages.ray_session import torch_threads
+from stages.ray_session import require_local_gpu, torch_threads
 
 BATCH_SIZE = 256  # prompts of one forward pass; fixed, as it decides over the last bits of the result
 
@@ -36,6 +36,7 @@ class EmbeddingsConfig:
 
 def embed_concepts(context: Context, config: EmbeddingsConfig, concepts: Artifact, clip: Artifact) -> Result:
     """Write `embeddings.safetensors` [N, D] and `concepts.json`, rows in the order of the pool."""
+    require_local_gpu(context.resources.num_gpus)
     templates = prompts.read_templates(config.templates)
     names: list[str] = read_table(concepts, "concepts", ["concept"])["concept"].to_pylist()
     if not names:

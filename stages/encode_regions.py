@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -16,15 +16,18 @@ from regionclip import schemas
 from regionclip.clip_models import load_clip
 from regionclip.grouped import Grouped, grouped_lists, list_column
 from regionclip.images import ResizeConfig
-from regionclip.loading import load_batches, records_of
+from regionclip.loading import ImageRecord, load_batches, records_of
 from regionclip.region_features import pack_features
 from regionclip.teachers.making import make_teacher
 from regionclip.teachers.memory import keep_freed_memory
 from regionclip.teachers.teacher import TeacherConfig
 from stages.contract import Artifact, Context, Result, Stage
+from stages.listed_images import ImageFolder, images_folder
 from stages.parts import REJECTED, process_parts
-from stages.rows import RowReader, RowRef, count_in_lists, images_folder, list_lengths, table_rows, table_schema
+from stages.rows import RowReader, RowRef, count_in_lists, list_lengths, table_rows, table_schema
 from stages.storage import Folder
+
+NOT_FINITE = "the teacher gives features that are not finite; try regions.teacher.precision: fp32, or other weights"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class EncodeConfig:
     part_size: int = 256
 
     def __post_init__(self) -> None:
+        if self.num_regions < 1:
+            raise ValueError(f"num_regions is {self.num_regions}; give 1 region an image or more")
         if self.storage not in get_args(schemas.Storage):
             raise ValueError(f"storage is '{self.storage}'; choose one of {', '.join(get_args(schemas.Storage))}")
 
@@ -60,7 +65,7 @@ class RegionEncoding:
     """Encodes the regions of one part; rows of `schemas.regions`, boxes in original pixels."""
 
     def __init__(
-        self, config: EncodeConfig, images: Folder, proposals: Folder, clip: Folder, batch_size: int, device: str
+        self, config: EncodeConfig, images: ImageFolder, proposals: Folder, clip: Folder, batch_size: int, device: str
     ) -> None:
         self._config, self._images, self._batch_size, self._device = config, images, batch_size, device
         keep_freed_memory()
@@ -71,34 +76,38 @@ class RegionEncoding:
         table = self._proposals.take(rows)
         proposals = best_proposals(grouped_lists(table, ["boxes", "objectness"]), self._config.num_regions)
         boxes = torch.split(torch.from_numpy(proposals["boxes"]), np.diff(proposals.offsets).tolist())
-        records = records_of(table, "uri")
         rejected: list[tuple[str, str]] = []
-        digests: dict[str, str] = {}
-        encoded: dict[int, EncodedImage] = {}
-
-        def read(uri: str) -> bytes:
-            data = self._images.read(uri)
-            digests[uri] = hashlib.sha256(data).hexdigest()
-            return data
-
-        for batch in load_batches(
-            read,
-            records,
-            self._config.resize,
-            self._batch_size,
-            lambda item, reason: rejected.append((item, reason)),
-            self._teacher.least_side,
-        ):
-            placed = [(boxes[position] * batch.scale).to(self._device) for position in batch.positions]
-            pixels = batch.normalized(self._config.teacher.mean, self._config.teacher.std, self._device)
-            packed = pack_features(self._teacher.region_features(pixels, placed), self._config.storage)
-            counts = [len(each) for each in placed]
-            columns = {name: torch.split(column.cpu(), counts) for name, column in packed.items()}
-            for number, position in enumerate(batch.positions):
-                features = {name: parts[number] for name, parts in columns.items()}
-                encoded[position] = EncodedImage(digests[records[position].file_name], features)
+        encoded = dict(self._encoded(records_of(table, "uri"), boxes, rejected))
         schema = schemas.regions(self._teacher.width, self._config.storage)
         return {"regions": regions_table(table, proposals, encoded, schema), REJECTED: schemas.rejected_table(rejected)}
+
+    def _encoded(
+        self, records: Sequence[ImageRecord], boxes: Sequence[Tensor], rejected: list[tuple[str, str]]
+    ) -> Iterator[tuple[int, EncodedImage]]:
+        """The images that can be encoded, with their positions among the records; the others go to `rejected`."""
+        digests: dict[str, str] = {}
+        teacher, config = self._teacher, self._config
+
+        def reject(item: str, reason: str) -> None:
+            rejected.append((item, reason))
+
+        with self._images.gathered([record.file_name for record in records]) as source:
+
+            def read(uri: str) -> bytes:
+                data = source(uri)
+                digests[uri] = hashlib.sha256(data).hexdigest()
+                return data
+
+            for batch in load_batches(read, records, config.resize, self._batch_size, reject, teacher.least_side):
+                placed = [(boxes[position] * batch.scale).to(self._device) for position in batch.positions]
+                pixels = batch.normalized(config.teacher.mean, config.teacher.std, self._device)
+                raw = torch.split(teacher.region_features(pixels, placed).cpu(), [len(each) for each in placed])
+                for position, features in zip(batch.positions, raw, strict=True):
+                    uri = records[position].file_name
+                    if bool(torch.isfinite(features).all()):
+                        yield position, EncodedImage(digests[uri], pack_features(features, config.storage))
+                    else:
+                        reject(uri, NOT_FINITE)
 
 
 def best_proposals(proposals: Grouped, most: int) -> Grouped:

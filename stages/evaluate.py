@@ -27,8 +27,9 @@ from regionclip.proposals.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder
 from regionclip.schemas import rejected_table
 from stages.contract import Artifact, Context, Result, Stage
+from stages.listed_images import ImageFolder, image_records, images_folder
 from stages.parts import REJECTED, process_parts, read_table
-from stages.rows import RowReader, RowRef, image_records, images_folder, row_refs
+from stages.rows import RowReader, RowRef, row_refs
 from stages.storage import Folder
 
 DETECTOR = "detector"
@@ -79,7 +80,7 @@ class Evaluator:
         config: EvaluateConfig,
         model: Artifact,
         embeddings: Folder | None,
-        images: Folder,
+        images: ImageFolder,
         proposals: Folder | None,
         batch_size: int,
         device: str,
@@ -94,19 +95,19 @@ class Evaluator:
         proposals = self._proposals_of(items)
         detections: dict[int, Detections] = {}
         named: dict[int, tuple[Tensor, Tensor]] = {}
-        for batch in load_batches(
-            self._images.read,
-            [item.record for item in items],
-            self._config.resize,
-            self._batch_size,
-            lambda item, reason: rejected.append((item, reason)),
-        ):
-            pixels = batch.normalized(CLIP_MEAN, CLIP_STD, self._device)
-            with torch.inference_mode():
-                if self._names_boxes:
-                    named |= self._name(pixels, batch, items)
-                if proposals is not None:
-                    detections |= self._detect(pixels, batch, proposals)
+        records = [item.record for item in items]
+
+        def reject(item: str, reason: str) -> None:
+            rejected.append((item, reason))
+
+        with self._images.gathered([record.file_name for record in records]) as read:
+            for batch in load_batches(read, records, self._config.resize, self._batch_size, reject):
+                pixels = batch.normalized(CLIP_MEAN, CLIP_STD, self._device)
+                with torch.inference_mode():
+                    if self._names_boxes:
+                        named |= self._name(pixels, batch, items)
+                    if proposals is not None:
+                        detections |= self._detect(pixels, batch, proposals)
         classes = self._detector.classes
         return {
             "named_boxes": _named_table(items, named, classes),

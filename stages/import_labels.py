@@ -91,7 +91,6 @@ def identity(config: ImportLabelsConfig) -> Mapping[str, Any]:
         "tolerance": config.tolerance,
         "absent": config.absent,
         "min_score": config.min_score,
-        "max_rejected_fraction": config.max_rejected_fraction,
     }
 
 

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from regionclip.place_errors import PlaceError
 from stages.contract import Resources
 from stages.ray_session import ensure_ray, require_room, torch_threads
 from stages.storage import Folder
@@ -40,8 +41,8 @@ def run_on_ray(
 ) -> Iterator[dict[str, Any]]:
     """Run `work` (part, items) of a job on actors and give the record of each part as it is done.
 
-    Raises ValueError when the workers do not fit in the cluster and with the message of any ValueError of a worker;
-    RuntimeError when the cluster is lost.
+    Raises ValueError when the workers do not fit in the cluster, ValueError or PlaceError with the message of any
+    ValueError or OSError of a worker, and RuntimeError when the cluster is lost.
     """
     if not job.folder.is_shared:
         raise ValueError(f"{job.folder.uri} is seen by one process only; set num_workers to 0 or use another store")
@@ -60,7 +61,7 @@ def run_on_ray(
     for row in _rows(answers, ray):
         answer = json.loads(row["answer"])
         if "error" in answer:
-            raise ValueError(answer["error"])
+            raise (PlaceError if answer["of_place"] else ValueError)(answer["error"])
         yield answer
 
 
@@ -95,7 +96,7 @@ class _Actor:
                 for part, items in zip(batch["part"], batch["items"], strict=True)
             ]
         except (ValueError, OSError) as error:
-            answers = [{"error": str(error)}]
+            answers = [{"error": str(error), "of_place": isinstance(error, OSError)}]
         return {"answer": [json.dumps(answer) for answer in answers]}
 
     def _try_part(self, part: int, items: Sequence[Any]) -> dict[str, Any]:

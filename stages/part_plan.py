@@ -13,6 +13,8 @@ Weights = Sequence[int] | NDArray[np.int64]
 
 def plan_parts(num_items: int, part_size: int, weights: Weights | None = None) -> list[slice]:
     """The items of each part: at most `part_size`, of at most MAX_PART_WEIGHT together unless one alone weighs more."""
+    if part_size < 1:
+        raise ValueError(f"part_size is {part_size}; give 1 item a part or more")
     ends = np.cumsum(np.zeros(num_items, np.int64) if weights is None else weights)
     plan: list[slice] = []
     start = 0

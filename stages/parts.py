@@ -17,7 +17,7 @@ from stages.contract import Artifact, Context
 from stages.part_actors import forget_tries, run_on_ray
 from stages.part_plan import Weights, plan_parts
 from stages.part_tally import NUM_REASONS_SHOWN, Tally
-from stages.ray_session import torch_threads
+from stages.ray_session import require_local_gpu, torch_threads
 from stages.storage import Folder
 
 REJECTED = "rejected"
@@ -90,6 +90,8 @@ def process_parts(
     advance()
     if pending:
         on_ray = context.resources.num_workers > 0
+        if not on_ray:
+            require_local_gpu(context.resources.num_gpus)
         for record in (
             run_on_ray(context.resources, job, work, len(pending)) if on_ray else _run_here(job, work, advance)
         ):
@@ -130,7 +132,8 @@ def write_table(folder: Folder, name: str, table: pa.Table, durable: bool = True
 def table_files(folder: Folder, name: str) -> list[str]:
     """The files of a table's parts in order; ValueError when there are none, except for 'rejected'."""
     whole, parts = f"{name}.parquet", re.compile(re.escape(name) + r"-\d{5,}\.parquet")
-    files = [whole] if folder.exists(whole) else [file for file in folder.names() if parts.fullmatch(file)]
+    numbered = (file for file in folder.names() if parts.fullmatch(file))
+    files = [whole] if folder.exists(whole) else sorted(numbered, key=lambda file: (len(file), file))
     if not files and name != REJECTED:
         raise ValueError(f"{folder.uri} holds no table '{name}'; its files are {', '.join(folder.names()) or 'none'}")
     return files

@@ -17,8 +17,8 @@ from regionclip.training.pretrain import PretrainArguments, PretrainConfig, chec
 from regionclip.training.pretrain import pretrain as train
 from regionclip.training.session import Session
 from stages.contract import Artifact, Context, Result, Stage
+from stages.listed_images import image_files
 from stages.parts import read_table
-from stages.rows import image_files
 from stages.training import fit
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-import torch
+from numpy.typing import NDArray
 
 from regionclip.digests import file_sha256
-from regionclip.grouped import list_column
 from regionclip.images import ResizeConfig
 from regionclip.loading import ImageRecord, load_batches, records_of
 from regionclip.proposals.listed import (
     ListedProposer,
     Scores,
+    listed_counts,
     listed_ids,
     listed_in_parquet,
     read_coco_results,
@@ -25,11 +26,13 @@ from regionclip.proposals.listed import (
 )
 from regionclip.proposals.network import NetworkProposer, ProposalConfig, load_proposer
 from regionclip.proposals.proposer import Images, JoinedProposers, Proposals, Proposer, Reject
-from regionclip.proposals.unseen import GridProposer, RandomProposer
-from regionclip.schemas import BOX, IMAGES, PROPOSALS, rejected_table
-from stages.contract import WORK, Artifact, Context, Result, Stage
+from regionclip.proposals.table import proposals_table
+from regionclip.proposals.unseen import GridProposer, RandomProposer, num_grid_boxes
+from regionclip.schemas import IMAGES, rejected_table
+from stages.contract import WORK, Artifact, Context, Result, Stage, what_is_made
+from stages.listed_images import ImageFolder, images_folder
 from stages.parts import REJECTED, process_parts, read_table, write_table
-from stages.rows import RowReader, RowRef, column_values, count_in_lists, images_folder, table_rows
+from stages.rows import RowReader, RowRef, column_values, count_in_lists, table_rows
 from stages.storage import Folder
 
 Method = Literal["rpn", "ground_truth", "grid", "random", "precomputed"]
@@ -88,6 +91,11 @@ class ProposeConfig:
             raise ValueError(f"logit_offsets are for {', '.join(self.logit_offsets)}, the method is {self.method}")
         if self.nms_iou is not None and not 0 < self.nms_iou <= 1:
             raise ValueError(f"nms_iou is {self.nms_iou}; give an overlap above 0, up to 1, or null")
+        if self.random_boxes < 0 or not all(size > 0 for size in self.grid_sizes):
+            raise ValueError(
+                f"random_boxes is {self.random_boxes} and grid_sizes are {list(self.grid_sizes)}; give 0 boxes or "
+                "more, and sides above 0 pixels"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; give 1 or more, or null")
 
@@ -110,7 +118,7 @@ class RegionProposer:
     """Proposes boxes in the images of one part; rows of `schemas.PROPOSALS`, boxes in original pixels."""
 
     def __init__(
-        self, config: ProposeConfig, listed: Folder, images: Folder, given: Given, batch_size: int, device: str
+        self, config: ProposeConfig, listed: Folder, images: ImageFolder, given: Given, batch_size: int, device: str
     ) -> None:
         self._config, self._images, self._batch_size = config, images, batch_size
         self._listed = RowReader(listed, IMAGES.names)
@@ -141,8 +149,9 @@ class RegionProposer:
         if not self._proposer.reads_pixels:
             yield range(len(records)), Images(records)
             return
-        for batch in load_batches(self._images.read, records, self._config.resize, self._batch_size, reject):
-            yield batch.positions, Images([records[position] for position in batch.positions], batch)
+        with self._images.gathered([record.file_name for record in records]) as read:
+            for batch in load_batches(read, records, self._config.resize, self._batch_size, reject):
+                yield batch.positions, Images([records[position] for position in batch.positions], batch)
 
 
 def _proposer(method: Method, config: ProposeConfig, given: Given, device: str) -> Proposer:
@@ -162,22 +171,6 @@ def _proposer(method: Method, config: ProposeConfig, given: Given, device: str) 
             return GridProposer(config.grid_sizes)
         case "random":
             return RandomProposer(config.random_boxes, config.seed)
-
-
-def proposals_table(records: Sequence[ImageRecord], proposals: Sequence[Proposals]) -> pa.Table:
-    """One row (`schemas.PROPOSALS`) an image."""
-    counts = [len(each) for each in proposals]
-    boxes = torch.cat([torch.empty(0, 4), *(each.boxes for each in proposals)]).float().numpy()
-    objectness = torch.cat([torch.empty(0), *(each.objectness for each in proposals)]).float().numpy()
-    columns = [
-        pa.array([record.image_id for record in records], pa.int64()),
-        pa.array([record.file_name for record in records], pa.string()),
-        pa.array([record.width for record in records], pa.int32()),
-        pa.array([record.height for record in records], pa.int32()),
-        list_column(boxes, counts, BOX),
-        list_column(objectness, counts, pa.float32()),
-    ]
-    return pa.Table.from_arrays(columns, schema=PROPOSALS)
 
 
 def propose_regions(
@@ -208,16 +201,41 @@ def propose_regions(
         "device": context.resources.device,
     }
     rows, fraction = table_rows(images, "images"), config.max_rejected_fraction
-    summary = process_parts(context, rows, config.part_size, RegionProposer, arguments, ("proposals",), fraction)
+    weights = _num_unbounded(config, images, boxes, given)
+    summary = process_parts(
+        context, rows, config.part_size, RegionProposer, arguments, ("proposals",), fraction, weights=weights
+    )
     total, num_images = count_in_lists(context.folder, "proposals", "objectness"), summary.num_rows["proposals"]
     if not total:
         context.say(f"no box in any of {num_images} images, so no region; choose other settings or another method")
     return Result(metrics={**summary.metrics, "num_proposals": total, "num_images": num_images})
 
 
+def _num_unbounded(
+    config: ProposeConfig, images: Artifact, boxes: Artifact | None, given: Given
+) -> NDArray[np.int64] | None:
+    """How many boxes each image may get that no number in the config bounds: windows of a grid and given ones."""
+    counts: Counter[int] = Counter()
+    if boxes is not None:
+        counts.update(column_values(boxes, "boxes", "image_id").tolist())
+    if given.precomputed is not None:
+        folder, name, _ = given.precomputed
+        counts.update(listed_counts(folder.local() / name))
+    if not counts and "grid" not in config.methods:
+        return None
+    listed = read_table(images, "images", ["image_id", "width", "height"])
+    total = np.array([counts[image_id] for image_id in listed["image_id"].to_pylist()], np.int64)
+    if "grid" in config.methods:
+        sides = np.stack([listed[side].to_numpy() for side in ("height", "width")], axis=1)
+        sizes, size_of = np.unique(sides, axis=0, return_inverse=True)
+        windows = [num_grid_boxes(height, width, config.grid_sizes) for height, width in sizes.tolist()]
+        total += np.array(windows, np.int64)[size_of]
+    return total
+
+
 def identity(config: ProposeConfig) -> Mapping[str, Any]:
     """The config, with the content of the precomputed boxes in place of their path."""
-    values = asdict(config)
+    values = what_is_made(config)
     if config.precomputed is not None:
         file = _existing(config.precomputed)
         values["precomputed"] |= {"file": file_sha256(file), "kind": file.suffix}

@@ -105,6 +105,18 @@ def require_room(num_workers: int, num_cpus: float, num_gpus: float, spare_cpus:
             )
 
 
+def require_local_gpu(num_gpus: float) -> None:
+    """Refuse work of this very process on a GPU that the machine does not have."""
+    if num_gpus > 0:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"num_gpus is {num_gpus:g}, but this machine has no CUDA GPU for work in the command's own process; "
+                "set num_gpus in resources to 0 for this stage, or num_workers to 1 or more on a cluster with GPUs"
+            )
+
+
 @contextmanager
 def torch_threads(num_cpus: float) -> Iterator[None]:
     """Let torch, if it is loaded, use one thread a CPU inside the block."""

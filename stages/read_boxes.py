@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from regionclip.coco import Rows, check_rejected, dataset_folder, read_coco_boxes
@@ -33,7 +32,7 @@ class BoxesConfig:
 def read_boxes(context: Context, config: BoxesConfig, dataset: Artifact | None = None) -> Result:
     """Write `boxes.parquet`, `classes.json` (by category id, unknown ones last), and boxes left out as
     `rejected.parquet` if any."""
-    rows, classes = _rows(config, dataset_folder(config.root, dataset.folder.local() if dataset else None))
+    rows, classes = _rows(config, dataset_folder(config.root, str(dataset.folder.local()) if dataset else None))
     write_table(context.folder, "boxes", rows.table)
     context.folder.write("classes.json", json.dumps(classes, indent=1, ensure_ascii=False).encode())
     for remark in rows.remarks:
@@ -54,8 +53,8 @@ def identity(config: BoxesConfig) -> Mapping[str, Any]:
     return {"content_sha256": content_sha256(rows.table, others)}
 
 
-def _rows(config: BoxesConfig, root: Path) -> tuple[Rows, list[str]]:
-    rows, classes = read_coco_boxes(root / config.instances, config.split, config.classes)
+def _rows(config: BoxesConfig, root: str) -> tuple[Rows, list[str]]:
+    rows, classes = read_coco_boxes(f"{root}/{config.instances}", config.split, config.classes)
     check_rejected(rows, config.max_rejected_fraction)
     return rows, classes
 

@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from regionclip.captions.reading import NOT_DOWNLOADED
 from regionclip.coco import check_image_files, dataset_folder, read_coco_images
-from regionclip.digests import content_sha256, file_sha256
+from regionclip.digests import content_sha256
 from regionclip.image_sources.listing import (
     Format,
     PackedFile,
     PlainFile,
+    below,
     check_columns,
     find_packed,
     find_plain,
@@ -26,9 +27,10 @@ from regionclip.image_sources.listing import (
 )
 from regionclip.image_sources.reading import packed_pieces, plain_pieces
 from regionclip.image_sources.tables import ColumnsConfig
+from regionclip.source_files import files_sha256
 from stages.contract import Artifact, Context, Result, Stage
+from stages.listed_images import OWN_STORE
 from stages.parts import iter_tables, process_parts, write_table
-from stages.rows import OWN_STORE
 from stages.storage import Folder
 
 _PLAIN_FILES_OF_A_PART = 4096
@@ -40,8 +42,8 @@ class ImagesConfig:
     files that `images` names, whose ids are then counted out: files sorted, images as they stand in each. Image n of
     file k has the id k * 2**32 + n, plain files count as the images of one; one that is left out keeps its number.
 
-    root: the data folder (outside of COCO also a URI) that the other names are relative to; None where a data set
-    artifact is given.
+    root: the data folder (a path or URI) that the other names are relative to; None where a data set artifact is
+    given.
     images: the folder of the files; for tars and parquet also one file or a glob.
     format: 'auto' takes tars or parquet files where `images` names or, without `instances`, holds them, else COCO;
     'folder' takes every image file in the folder and the folders in it.
@@ -98,34 +100,38 @@ def read_images(context: Context, config: ImagesConfig, dataset: Artifact | None
     form = form_of(config)
     if form != "coco" and config.root is not None and dataset is None:
         return _read_packed(context, config, config.root, form)
-    root = dataset_folder(config.root, dataset.folder.local() if dataset else None)
-    images = read_coco_images(root / config.instances, config.split)
-    check_image_files(images, root / config.images)
+    images, folder = _coco(config, None if dataset is None else str(dataset.folder.local()))
     write_table(context.folder, "images", images)
-    where = (
-        f"{OWN_STORE}dataset/{dataset.key}/{config.images}" if dataset else Folder(str(root)).child(config.images).uri
-    )
+    where = folder if dataset is None else f"{OWN_STORE}dataset/{dataset.key}/{config.images}"
     return Result(metrics={"images": images.num_rows}, external={"images": where})
 
 
 def identity(config: ImagesConfig) -> Mapping[str, Any]:
     """The content of the records and files, and how they are read; names alone where they belong to a data set
-    artifact. Images behind URIs are known by these alone."""
+    artifact. Images behind URIs are known by these and by `root`, which they are below."""
     form = form_of(config)
     if config.root is None:
         return {name: getattr(config, name) for name in ("root", "images", "instances", "split")}
     if form == "coco":
-        root = dataset_folder(config.root, None)
-        images = read_coco_images(root / config.instances, config.split)
-        folder = root / config.images
-        check_image_files(images, folder)
-        hashes = (file_sha256(folder / name) for name in images["file_name"].to_pylist())
+        images, folder = _coco(config, None)
+        hashes = files_sha256([f"{folder}/{name}" for name in images["file_name"].to_pylist()])
         return {"content_sha256": content_sha256(images, hashes)}
     uri = Folder(config.root).uri
     if form == "folder":
-        return {"format": form, "files": [[each.name, each.sha256(uri)] for each in find_plain(uri, config.images)]}
+        names = [each.name for each in find_plain(uri, config.images)]
+        hashes = files_sha256([f"{uri}/{name}" for name in names])
+        return {"format": form, "files": list(map(list, zip(names, hashes, strict=True)))}
     packed = [[each.name, each.file.sha256()] for each in find_packed(uri, config.images, form)]
-    return {"format": form, "files": packed, **asdict(config.columns)}
+    place = {} if config.uri_column is None else {"root": uri}
+    return {"format": form, "files": packed, **place, **asdict(config.columns)}
+
+
+def _coco(config: ImagesConfig, dataset: str | None) -> tuple[pa.Table, str]:
+    """The images of a COCO file, all of which are there, and the path or URI of their folder."""
+    root = dataset_folder(config.root, dataset)
+    images, folder = read_coco_images(f"{root}/{config.instances}", config.split), below(root, config.images)
+    check_image_files(images, folder)
+    return images, folder
 
 
 def _read_packed(context: Context, config: ImagesConfig, root: str, form: str) -> Result:

@@ -48,6 +48,11 @@ def recall_proposals(context: Context, config: RecallConfig, proposals: Artifact
             raise ValueError(
                 f"no image of proposals {proposals.key} has a box in boxes {boxes.key}; give the boxes of its images"
             )
+        if unproposed:
+            context.say(
+                f"{len(unproposed)} of {len(truth)} images with boxes are not among those of the proposals; their "
+                "objects count as missed"
+            )
         for image_id in sorted(unproposed):
             yield Proposals(torch.empty(0, 4), torch.empty(0)), truth[image_id].boxes
 

@@ -24,8 +24,8 @@ from regionclip.report.plots import GROUP_COLOURS
 from stages.contract import Artifact, Context, Result, Stage
 from stages.label_facts import concept_names, describe, document, facts, metrics, plots_of, settings
 from stages.lineage import lineage
+from stages.listed_images import images_folder
 from stages.parts import iter_tables, read_table
-from stages.rows import images_folder
 
 TITLE = "Region labels"
 COLUMNS = (*gallery.COLUMNS, "width", "height", "entropy")

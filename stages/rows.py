@@ -1,15 +1,14 @@
-"""Rows and row groups of an artifact's table by reference, so that workers read them; files of listed images."""
+"""Rows and row groups of an artifact's table by reference, so that workers read them."""
 
 from __future__ import annotations
 
 import functools
-import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -17,17 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from regionclip import schemas
-from regionclip.image_sources.places import TableRow, TarMember, parse_place
 from stages.contract import Artifact
 from stages.parts import iter_tables, read_table, table_files
 from stages.storage import Folder
 
-if TYPE_CHECKING:
-    from regionclip.loading import ImageRecord
-    from regionclip.training.images import ImageFiles
-
-OWN_STORE = "store:"
 _ROWS_AT_A_TIME = 16_384
 
 
@@ -97,14 +89,14 @@ def table_rows(source: Artifact, table: str) -> TableRows:
     """References to all rows of a table in order; only the files' ends are read."""
     ranges = []
     for name in table_files(source.folder, table):
-        with _parquet(source.folder, name) as file:
+        with open_parquet(source.folder, name) as file:
             ranges.append(RowRange(name.removesuffix(".parquet"), 0, file.metadata.num_rows))
     return TableRows(tuple(each for each in ranges if len(each)))
 
 
 def table_schema(source: Artifact, table: str, needed: Sequence[str]) -> pa.Schema:
     """The schema of a table; ValueError where a `needed` column is not there, as in tables of an older version."""
-    with _parquet(source.folder, table_files(source.folder, table)[0]) as file:
+    with open_parquet(source.folder, table_files(source.folder, table)[0]) as file:
         schema = file.schema_arrow
     missing = [name for name in needed if name not in schema.names]
     if missing:
@@ -144,7 +136,7 @@ class RowReader:
 
     def _read(self, wanted: RowRange) -> pa.Table:
         (name,) = table_files(self.folder, wanted.part)
-        with _parquet(self.folder, name) as file:
+        with open_parquet(self.folder, name) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
             first, last = np.searchsorted(np.cumsum(sizes), [wanted.start, wanted.stop - 1], side="right")
             at, pieces = sum(sizes[:first]), []
@@ -180,7 +172,7 @@ def row_group_refs(source: Artifact | Folder, table: str) -> list[RowGroupRef]:
     folder = _folder(source)
     refs = []
     for name in table_files(folder, table):
-        with _parquet(folder, name) as file:
+        with open_parquet(folder, name) as file:
             groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         refs += [RowGroupRef(name.removesuffix(".parquet"), group, num_rows) for group, num_rows in enumerate(groups)]
     return refs
@@ -188,92 +180,8 @@ def row_group_refs(source: Artifact | Folder, table: str) -> list[RowGroupRef]:
 
 def read_row_group(source: Artifact | Folder, ref: RowGroupRef, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a referenced row group; nothing else of its file is read."""
-    with _parquet(_folder(source), f"{ref.part}.parquet") as file:
+    with open_parquet(_folder(source), f"{ref.part}.parquet") as file:
         return file.read_row_group(ref.group, columns=None if columns is None else list(columns))
-
-
-def image_files(images: Artifact, image_ids: NDArray[np.int64]) -> ImageFiles:
-    """The files of these images, in their order; ValueError when one is not listed."""
-    from regionclip.training.images import ImageFiles  # imports torch, which readers of rows do without
-
-    listed = read_table(images, "images", ["image_id", "file_name"])
-    names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
-    unknown = [image_id for image_id in image_ids.tolist() if image_id not in names]
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} of {len(image_ids)} images are not among the {len(names)} listed ones, first is "
-            f"{unknown[0]}; give the images that the other inputs were made from"
-        )
-    return ImageFiles([names[image_id] for image_id in image_ids.tolist()], images_folder(images).read)
-
-
-def image_records(images: Artifact) -> list[ImageRecord]:
-    """The listed images, in order."""
-    from regionclip.loading import records_of
-
-    return records_of(read_table(images, "images", schemas.IMAGES.names), "file_name")
-
-
-def images_folder(images: Artifact) -> ImageFolder:
-    """The folder of the image files, which an images artifact only points to; `store:` names one of its own store."""
-    where: str = images.manifest["external"]["images"]
-    if where.startswith(OWN_STORE):
-        return ImageFolder(images.folder.parent.parent.child(where.removeprefix(OWN_STORE)).uri)
-    return ImageFolder(where)
-
-
-class ImageFolder(Folder):
-    """A folder in which images that are parts of files (`parse_place`) are read like files of their own."""
-
-    def read(self, name: str) -> bytes:
-        """The bytes of an image; of a row's, the last two row groups that were read are kept in memory."""
-        place = parse_place(name)
-        if isinstance(place, TarMember):
-            return self._range(place)
-        if isinstance(place, TableRow):
-            with _ROW_GROUP_LOCK:  # so that threads wait for a row group instead of reading it twice
-                rows = _row_group(self, place.file, place.column, place.group)
-            value = rows[place.row].as_py() if place.row < len(rows) else None
-            image = value.get("bytes") if isinstance(value, dict) else value
-            if not isinstance(image, bytes):
-                raise ValueError(f"{place}: no image there; the file has changed since its images were listed")
-            return image
-        return super().read(name)
-
-    def _range(self, member: TarMember) -> bytes:
-        target = self.path(member.file)
-        try:
-            if self.is_local:
-                with open(target, "rb") as file:
-                    file.seek(member.offset)
-                    data = file.read(member.size)
-            else:
-                data = self._remote().cat_file(target, start=member.offset, end=member.offset + member.size)
-        except FileNotFoundError as error:
-            raise ValueError(f"{target} does not exist") from error
-        except OSError as error:
-            raise ValueError(f"{target} cannot be read ({error})") from error
-        if len(data) < member.size:
-            raise ValueError(f"{member}: the file ends before it; it has changed since its images were listed")
-        return data
-
-
-_ROW_GROUP_LOCK = threading.Lock()
-
-
-@functools.lru_cache(maxsize=2)
-def _row_group(folder: Folder, file: str, column: str, group: int) -> pa.ChunkedArray:
-    try:
-        with _parquet(folder, file) as parquet:
-            if group < parquet.num_row_groups:
-                columns = parquet.read_row_group(group, columns=[column])
-                if columns.num_columns == 1:
-                    return columns.column(0)
-    except pa.ArrowException as error:
-        raise ValueError(f"{folder.path(file)} cannot be read as parquet ({error})") from error
-    raise ValueError(
-        f"{file}: no row group {group} with a column '{column}'; it has changed since its images were listed"
-    )
 
 
 def count_in_lists(folder: Folder, table: str, column: str) -> int:
@@ -286,6 +194,7 @@ def _folder(source: Artifact | Folder) -> Folder:
 
 
 @contextmanager
-def _parquet(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
+def open_parquet(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
+    """A parquet file of a folder, of which no more is read than what is asked for."""
     with folder.open(name) as file, pq.ParquetFile(file, pre_buffer=False) as parquet:
         yield parquet

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
+from regionclip.cache_folder import cache_folder
+from regionclip.place_errors import reading, writing
+
 _CHUNK = 1 << 20
 
 
@@ -23,8 +26,9 @@ class Folder:
 
     Names are relative, with `/`. A write appears under its final name only when it is whole. Hidden names
     (a leading dot) are for temporaries and are never listed. Raises ValueError for a name that would leave
-    the folder, a missing file and a place that cannot be written. Servers that speak S3 are found by
-    AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, which Ray workers elsewhere need too.
+    the folder and for a file that is missing or forbidden, PlaceError where a disk or server fails. Servers that
+    speak S3 are found by AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, which Ray workers elsewhere
+    need too.
     """
 
     uri: str
@@ -76,8 +80,27 @@ class Folder:
                 file.write(data)
         else:
             target = self.path(name)
-            with _writing(target):
+            with writing(target):
                 self._remote().pipe_file(target, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file unless one of its name is there; whether it was written.
+
+        Of several at once one writes, where the place can tell: on local disks and servers with conditional writes.
+        """
+        target = self.path(name)
+        with writing(target):
+            if self.is_local:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                if self.is_local:
+                    with open(target, "xb") as file:
+                        file.write(data)
+                else:
+                    self._remote().pipe_file(target, data, mode="create")
+            except FileExistsError:
+                return False
+        return True
 
     @contextmanager
     def stream(self, name: str, durable: bool = True) -> Iterator[BinaryIO]:
@@ -86,11 +109,11 @@ class Folder:
         A remote driver that shows files while they are uploaded does so here as well.
         """
         target = self.path(name)
-        with _writing(target):
+        with writing(target):
             file = _Replacement(Path(target), durable) if self.is_local else _Upload(self._remote(), target)
         try:
             yield cast(BinaryIO, _Sink(target, file.file))
-            with _writing(target):
+            with writing(target):
                 file.commit()
         except BaseException:
             file.discard()
@@ -105,15 +128,11 @@ class Folder:
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
         target = self.path(name)
-        try:
+        with reading(target):
             if self.is_local:
                 return Path(target).read_bytes()
             data: bytes = self._remote().cat_file(target)
             return data
-        except FileNotFoundError as error:
-            raise ValueError(f"{target} does not exist") from error
-        except OSError as error:
-            raise ValueError(f"{target} cannot be read ({error})") from error
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder of this name exists."""
@@ -171,17 +190,17 @@ class Folder:
     def local(self) -> Path:
         """A local path with the folder's files, for reading: the folder itself, or a cached copy of a remote one.
 
-        The copy lies under RGC_CACHE (default ~/.cache/rgc) and is renewed where a file's size differs.
+        The copy lies under RGC_CACHE (default ~/.cache/rgc) and is renewed where a file has changed.
         """
         if self.is_local:
             return Path(self.uri)
-        cache = Path(os.environ.get("RGC_CACHE") or "~/.cache/rgc").expanduser()
-        copy = Folder(str(cache / hashlib.sha256(self.uri.encode()).hexdigest()[:16]))
+        copy = Folder(str(cache_folder() / hashlib.sha256(self.uri.encode()).hexdigest()[:16]))
         files = self._remote()
         for name in self.names():
-            held = Path(copy.path(name))
-            if not held.exists() or held.stat().st_size != files.size(self.path(name)):
+            state, noted = files.ukey(self.path(name)).encode(), f".states/{name}"
+            if not (copy.exists(name) and copy.exists(noted) and copy.read(noted) == state):
                 copy.write(name, self.read(name), durable=False)
+                copy.write(noted, state, durable=False)
         return Path(copy.uri)
 
     @contextmanager
@@ -194,10 +213,8 @@ class Folder:
                     self.write(path.relative_to(scratch).as_posix(), path.read_bytes())
 
     def _opened(self, target: str) -> BinaryIO:
-        try:
+        with reading(target):
             return open(target, "rb") if self.is_local else cast(BinaryIO, self._remote().open(target, "rb"))
-        except FileNotFoundError as error:
-            raise ValueError(f"{target} does not exist") from error
 
     def _remote(self) -> Any:
         import fsspec
@@ -207,15 +224,6 @@ class Folder:
             return fsspec.filesystem(scheme, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise ValueError(f"{self.uri}: {error}; install the fsspec driver of '{scheme}' or use a path") from error
-
-
-@contextmanager
-def _writing(target: str) -> Iterator[None]:
-    """Say of an operating system's error what could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"{target} cannot be written ({error}); free or choose another place") from error
 
 
 class _Sink(io.RawIOBase):
@@ -228,7 +236,7 @@ class _Sink(io.RawIOBase):
         return True
 
     def write(self, data: Any, /) -> int:
-        with _writing(self._target):
+        with writing(self._target):
             return self._file.write(data)
 
 

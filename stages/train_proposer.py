@@ -13,8 +13,8 @@ from regionclip.training.proposer import ProposerArguments, ProposerTrainingConf
 from regionclip.training.proposer import train_proposer as train
 from regionclip.training.session import Session
 from stages.contract import Artifact, Context, Result, Stage
+from stages.listed_images import image_files
 from stages.parts import read_table
-from stages.rows import image_files
 from stages.training import fit
 
 

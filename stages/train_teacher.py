@@ -14,8 +14,8 @@ from regionclip.training.clip import ClipTrainingConfig, train_clip
 from regionclip.training.images import TrainingImages
 from regionclip.training.session import Session
 from stages.contract import Artifact, Context, Result, Stage
+from stages.listed_images import image_files
 from stages.parts import read_table
-from stages.rows import image_files
 from stages.training import fit
 
 

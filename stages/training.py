@@ -15,7 +15,7 @@ import torch
 
 from regionclip.training.session import Session
 from stages.contract import WORK, Context
-from stages.ray_session import ensure_ray, require_room, torch_threads
+from stages.ray_session import ensure_ray, require_local_gpu, require_room, torch_threads
 from stages.storage import Folder
 
 Loop = Callable[[Session, dict[str, Any]], None]
@@ -36,9 +36,9 @@ def fit(context: Context, loop: Loop, arguments: dict[str, Any]) -> dict[str, An
     """
     work = context.folder.child(WORK)
     if context.resources.num_workers == 0:
-        cuda = context.resources.num_gpus > 0 and torch.cuda.is_available()
+        require_local_gpu(context.resources.num_gpus)
         with torch_threads(context.resources.num_cpus):
-            loop(_FolderSession(work, 0, 1, torch.device("cuda" if cuda else "cpu"), context.log), arguments)
+            loop(_FolderSession(work, 0, 1, torch.device(context.resources.device), context.log), arguments)
     else:
         _fit_on_ray(context, work, loop, arguments)
     state = _read_state(work)

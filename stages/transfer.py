@@ -17,8 +17,8 @@ from regionclip.training.session import Session
 from regionclip.training.transfer import TransferArguments, TransferConfig, build_detector, check_transfer
 from regionclip.training.transfer import transfer as train
 from stages.contract import Artifact, Context, Result, Stage
+from stages.listed_images import image_files
 from stages.parts import read_table
-from stages.rows import image_files
 from stages.training import fit
 
 

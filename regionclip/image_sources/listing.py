@@ -34,10 +34,6 @@ class PlainFile:
     number: int
     name: str
 
-    def sha256(self, root: str) -> str:
-        """The sha256 (hex) of its bytes."""
-        return SourceFile(f"{root}/{self.name}", "image").sha256()
-
 
 def resolve_form(form: str, root: str | None, images: str, instances: str) -> str:
     """The form that 'auto' stands for: tars or parquet files where `images` names them or, without a file `instances`,
@@ -50,13 +46,13 @@ def resolve_form(form: str, root: str | None, images: str, instances: str) -> st
         return "coco" if form == "auto" else form
     if (suffix := PurePosixPath(images).suffix.lower()) in _SUFFIXES:
         return _SUFFIXES[suffix]
-    inside = _below(root, images)
+    inside = below(root, images)
     try:
         held = _suffixes(root, inside, instances)
     except Exception as error:  # drivers of remote places raise many types of their own
         raise ValueError(
-            f"{root}: nothing tells the format there ({error}); check the place and your rights, or set format: "
-            "webdataset, parquet or folder, as data in COCO layout must be on a local disk"
+            f"{root}: nothing tells the format there ({error}); check the place and your rights, or set format: coco, "
+            "webdataset, parquet or folder"
         ) from error
     if held is None:
         return "coco"
@@ -94,7 +90,7 @@ def find_packed(root: str, images: str, form: str) -> list[PackedFile]:
 
     Raises ValueError when there are none and for one that cannot be read from any place in it.
     """
-    found = find_files([_below(root, images)], None, form)
+    found = find_files([below(root, images)], None, form)
     other = next((file.uri for file in found if file.compression), None)
     if other is not None:
         raise ValueError(
@@ -111,7 +107,7 @@ def find_packed(root: str, images: str, form: str) -> list[PackedFile]:
 def find_plain(root: str, images: str) -> list[PlainFile]:
     """The image files in the folder `images` of `root` and all folders in it, by suffix, sorted by path; hidden ones
     left out. Raises ValueError when there are none."""
-    files, path = file_system(_below(root, images))
+    files, path = file_system(below(root, images))
     start = len(file_system(root)[1].rstrip("/")) + 1
     found = sorted(each[start:] for each in files.find(path))
     names = [name for name in found if _suffix(name) in EXTENSIONS and not any(p[0] == "." for p in name.split("/"))]
@@ -120,7 +116,7 @@ def find_plain(root: str, images: str) -> list[PlainFile]:
     return [PlainFile(number, name) for number, name in enumerate(names)]
 
 
-def _below(root: str, images: str) -> str:
+def below(root: str, images: str) -> str:
     """The path or URI of `images` inside the folder `root`."""
     parts = PurePosixPath(images).parts
     if images.startswith("/") or "://" in images or ".." in parts:

@@ -16,6 +16,7 @@ from regionclip.image_sources.places import first_image_id
 from regionclip.image_sources.tables import ColumnsConfig, Open, read_table
 from regionclip.image_sources.tars import read_tar
 from regionclip.images import image_size
+from regionclip.place_errors import PlaceError, reading
 from regionclip.schemas import PACKED_IMAGES, rejected_table
 
 ROWS_PER_GROUP = 20_000
@@ -39,9 +40,9 @@ def plain_pieces(files: Iterable[PlainFile], open_image: Open) -> Iterator[dict[
     def found() -> Iterator[Item]:
         for file in files:
             try:
-                with open_image(file.name) as stream:
+                with reading(file.name), open_image(file.name) as stream:
                     data = stream.read(MAX_BYTES + 1)
-            except (ValueError, OSError) as error:
+            except ValueError as error:
                 yield Rejected(file.name, str(error))
                 continue
             reason = too_large(len(data)) or _not_utf8(file.name)
@@ -99,6 +100,8 @@ def _before_damage(packed: PackedFile, columns: ColumnsConfig, open_image: Open,
                 if isinstance(item, Found):
                     place = item.uri.removeprefix(packed.name)
                 yield item
+    except PlaceError:
+        raise
     except DAMAGE as error:
         broken = damaged(place, error)
         yield Rejected(f"{packed.name}{broken.place}", broken.reason)

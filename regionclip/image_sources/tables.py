@@ -16,6 +16,7 @@ from regionclip.captions.rows import NotDownloaded, Rejected
 from regionclip.captions.tables import column_values, status_column
 from regionclip.image_sources.found import MAX_BYTES, Found, too_large
 from regionclip.image_sources.places import TableRow
+from regionclip.place_errors import reading
 
 _BATCH = 32  # rows; their bytes are in memory at once
 _BYTES = "bytes"  # the field of a struct that holds an image in tables of the `datasets` library
@@ -60,6 +61,9 @@ def read_table(
                         yield NotDownloaded(1)
                         continue
                     number += 1
+                    if columns.id is not None and values[1] is None:
+                        yield Rejected(f": row {row}", f"no image id in column '{columns.id}'")
+                        continue
                     place = TableRow(name, image or "", group, row - 1 - first)
                     found = _bytes(values[0], place) if image else _file(values[0], open_image, root)
                     if isinstance(found, str):
@@ -132,9 +136,9 @@ def _file(value: object, open_image: Open, root: str) -> tuple[str, str, bytes] 
     if name.startswith("/") or "://" in name:
         return f"{uri}: not below {root}; set root to a folder or URI that all images are below"
     try:
-        with open_image(name) as file:
+        with reading(uri), open_image(name) as file:
             data = file.read(MAX_BYTES + 1)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         return f"{uri}: {error}"
     return too_large(len(data)) or (name, uri, data)
 

@@ -95,6 +95,13 @@ def listed_in_parquet(path: Path, scores: Scores = "logit") -> Lookup:
     return lookup
 
 
+def listed_counts(path: Path) -> dict[int, int]:
+    """How many boxes a parquet file for `listed_in_parquet` has of each image."""
+    table = pq.read_table(path, columns=["image_id", "objectness"])
+    counts = pc.fill_null(pc.list_value_length(table["objectness"]), 0)
+    return dict(zip(table["image_id"].to_pylist(), counts.to_pylist(), strict=True))
+
+
 def listed_ids(path: Path) -> NDArray[np.int64]:
     """The image ids of a parquet file for `listed_in_parquet`; ValueError unless it is one and names no image twice."""
     try:

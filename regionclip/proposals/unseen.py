@@ -89,8 +89,27 @@ def grid_boxes(
     return Proposals(boxes, torch.full((len(boxes),), UNSCORED))
 
 
-def _windows(side: int, length: float, overlap: float) -> Tensor:
+def num_grid_boxes(
+    height: int,
+    width: int,
+    sizes: Sequence[int] = (24, 40, 64),
+    aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    overlap: float = 0.5,
+) -> int:
+    """How many boxes `grid_boxes` gives."""
+    return sum(
+        _num_windows(height, size * ratio**0.5, overlap) * _num_windows(width, size / ratio**0.5, overlap)
+        for size in sizes
+        for ratio in aspect_ratios
+    )
+
+
+def _num_windows(side: int, length: float, overlap: float) -> int:
     length = min(length, float(side))
-    count = 1 + math.ceil((side - length) / (length * (1 - overlap)))
+    return 1 + math.ceil((side - length) / (length * (1 - overlap)))
+
+
+def _windows(side: int, length: float, overlap: float) -> Tensor:
+    count, length = _num_windows(side, length, overlap), min(length, float(side))
     starts = torch.linspace(0.0, side - length, count)
     return torch.stack((starts, starts + length), dim=1)

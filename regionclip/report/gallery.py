@@ -184,11 +184,15 @@ def crop(image: Image.Image, region: ShownRegion, colour: str) -> Crop:
     left, top, right, bottom = region.box
     side = max(round(_MARGIN * max(right - left, bottom - top)), 1)
     x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
-    square = Image.new("RGB", (side, side), _BESIDE)
-    square.paste(image, (-x, -y))
-    tile = square.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     scale = THUMBNAIL_SIDE / side
-    corners = [(left - x) * scale, (top - y) * scale, (right - x) * scale - 1, (bottom - y) * scale - 1]
+    inside = (max(x, 0), max(y, 0), min(x + side, image.width), min(y + side, image.height))
+    ends = [round((end - start) * scale) for end, start in zip(inside, (x, y, x, y), strict=True)]
+    size = (max(ends[2] - ends[0], 1), max(ends[3] - ends[1], 1))
+    tile = Image.new("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), _BESIDE)
+    tile.paste(image.resize(size, Image.Resampling.LANCZOS, box=inside), (ends[0], ends[1]))
+    begin = ((left - x) * scale, (top - y) * scale)
+    end = ((right - x) * scale - 1, (bottom - y) * scale - 1)
+    corners = [*begin, max(begin[0], end[0]), max(begin[1], end[1])]  # a thin box is still a line
     ImageDraw.Draw(tile).rectangle(corners, outline=colour, width=3)
     return Crop(jpeg(tile), region.image_id, region.score)
 

@@ -61,6 +61,8 @@ class FusedResNetTeacher:
     def region_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """See `Teacher`."""
         indexed = indexed_boxes(images, boxes)
+        if not len(indexed):
+            return images.new_empty(0, self.width)
         feature_map = self.feature_map(images.to(self._dtype))
         narrow = self._first(feature_map) if len(indexed) * self._size**2 > feature_map[:, 0].numel() else None
         raw = []

@@ -56,10 +56,11 @@ class WinogradConvolution(nn.Module):
         tiles = padded.as_strided(
             (_READ, _READ, number, rows, columns, channels),
             (down, across, each, _TILE * down, _TILE * across, channel),
-        ).reshape(_READ**2, -1)
-        products = torch.bmm((self.of_input @ tiles).view(_READ**2, -1, channels), self.weight)
+        ).reshape(_READ**2, number * rows * columns * channels)
+        transformed = (self.of_input @ tiles).view(_READ**2, number * rows * columns, channels)
+        products = torch.bmm(transformed, self.weight)
         results = (self.of_output @ products.flatten(1)).view(_TILE, _TILE, number, rows, columns, len(self.bias))
-        whole = results.permute(2, 3, 0, 4, 1, 5).reshape(number, rows * _TILE, columns * _TILE, -1)
+        whole = results.permute(2, 3, 0, 4, 1, 5).reshape(number, rows * _TILE, columns * _TILE, len(self.bias))
         return (whole[:, :height, :width] + self.bias).permute(0, 3, 1, 2)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from pipelines.cli import VERBS
 from pipelines.execute import PIPELINES
+from regionclip.place_errors import PlaceError
 
 Rgc = Callable[..., Any]
 
@@ -81,3 +82,15 @@ def test_looking_for_what_is_not_there(smoke: Any, rgc: Rgc, tmp_path: Path) -> 
         outcome = rgc(*arguments, "--store", str(tmp_path / "none"))
         assert outcome.code == 2
         assert outcome.err.startswith("error: ")
+
+
+def test_a_place_that_fails_is_the_works_failure_and_no_fault_of_the_user(
+    rgc: Rgc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(store: str) -> None:
+        raise PlaceError(f"{store}/a cannot be written ([Errno 28] No space left on device); free it")
+
+    monkeypatch.setattr("pipelines.inspect.print_artifacts", fail)
+    outcome = rgc("ls", "--store", "/here")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == "error: /here/a cannot be written ([Errno 28] No space left on device); free it\n"

@@ -137,6 +137,14 @@ def test_what_cannot_be_exported_is_said(smoke: Any, store: Path, guided: Artifa
         export(pool.key, str(tmp_path / "labels.json"), str(store))
 
 
+def test_a_folder_with_files_of_another_export_is_refused(store: Path, guided: Artifact, tmp_path: Path) -> None:
+    export(guided.key, str(tmp_path / "labels"), str(store), console=quiet())
+    before = sorted((tmp_path / "labels").rglob("*"))
+    with pytest.raises(ValueError, match=r"labels is not empty, and old files .*; give a new folder"):
+        export(guided.key, str(tmp_path / "labels"), str(store), min_score=1.0)
+    assert sorted((tmp_path / "labels").rglob("*")) == before
+
+
 def test_labels_are_exported_without_what_they_were_made_from(store: Path, guided: Artifact, tmp_path: Path) -> None:
     alone = tmp_path / "store"
     shutil.copytree(store / "region_labels", alone / "region_labels")

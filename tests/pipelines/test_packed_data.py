@@ -95,6 +95,35 @@ def test_captions_of_no_image_are_refused_before_anything_is_encoded(
     assert rgc(*arguments, "--set", "labels.candidates=pool").code == 0
 
 
+@pytest.mark.parametrize(
+    ("lost", "captions", "message"),
+    [
+        ("00001.tar", "said/*.tar", "first '00002' and '00001' differ"),
+        ("00002.tar", "said/*.tar", "2 files and data.train.captions 'said/*.tar' 3"),
+        (
+            None,
+            "said/00001.tar",
+            "3 files and data.train.captions 'said/00001.tar' 1, first '00000' and '00001' differ",
+        ),
+    ],
+)
+def test_captions_of_other_tars_than_the_images_are_refused(
+    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any, lost: str | None, captions: str, message: str
+) -> None:
+    for folder in ("shown", "said"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        write_tars(tmp_path / "data" / folder, samples)
+    if lost is not None:
+        (tmp_path / "data" / "shown" / lost).unlink()
+    values = f"data.train={{images: 'shown/*.tar', captions: '{captions}', split: null}}"
+    arguments = smoke.arguments("pseudo-label", f"data.root={tmp_path / 'data'}", values, "proposals.method=grid")
+    arguments[arguments.index("--store") + 1] = str(tmp_path / "store")
+    outcome = rgc(*arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "images are numbered by file, so name the same files for both, or set id_column" in outcome.err
+
+
 def test_a_damaged_image_in_a_tar_stops_by_the_key_that_allows_for_it(
     smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any
 ) -> None:

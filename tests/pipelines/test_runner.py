@@ -94,6 +94,20 @@ def snapshot(store: Folder) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
 
 
+def test_the_files_of_a_source_are_hashed_once_a_run(store: Folder) -> None:
+    asked = []
+
+    def identity(config: TextConfig) -> Mapping[str, Any]:
+        asked.append(config.text)
+        return {"text": config.text}
+
+    read = replace(READ, identity=identity)
+    with Runner(store, console=Console(file=io.StringIO())) as run:
+        made = [run(read, TextConfig(text)) for text in ("a", "b", "a", "a")]
+    assert asked == ["a", "b"]
+    assert made[0] == made[2] == made[3] != made[1]
+
+
 def test_the_manifest_says_what_was_made_from_what(store: Folder) -> None:
     artifact = count(store, factor=3)
     manifest = artifact.manifest
@@ -247,7 +261,7 @@ def test_whoever_lost_the_lock_does_not_commit(store: Folder) -> None:
         write_lock(store, token="another")
         return Result()
 
-    with pytest.raises(ValueError, match="taken over by another process"):
+    with pytest.raises(HeldError, match="taken over by another process"):
         count(store, stage=replace(COUNT, run=lose))
     assert [artifact.kind for artifact in list_artifacts(store)] == ["text"]
 

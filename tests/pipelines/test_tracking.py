@@ -113,3 +113,10 @@ def test_a_run_or_store_that_is_not_there_is_named(store: Folder, tmp_path: Path
         upstream_runs("nosuch", default_tracking_uri(store))
     with pytest.raises(ValueError, match=r"mlflow\.db does not exist; run a pipeline"):
         serve_ui(str(tmp_path / "store"), None, 5000)
+
+
+def test_names_of_a_users_groups_are_written_as_the_tracker_takes_them(store: Folder) -> None:
+    tracker = MlflowTracker(store, "concepts", {"groups": {"pets & farm": ["cat"], "möbel": ["bed"]}})
+    params = tracker._client.get_run(tracker.run_id).data.params
+    tracker.close("finished")
+    assert params == {"groups.pets _ farm": "['cat']", "groups.möbel": "['bed']"}

@@ -196,20 +196,28 @@ def test_a_missing_image_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_source_takes_a_root_or_a_dataset(tmp_path: Path) -> None:
-    assert dataset_folder(str(tmp_path), None) == dataset_folder(None, tmp_path) == tmp_path
-    for root, dataset in ((None, None), (str(tmp_path), tmp_path)):
+    here = str(tmp_path)
+    assert dataset_folder(here, None) == dataset_folder(None, here) == here
+    for root, dataset in ((None, None), (here, here)):
         with pytest.raises(ValueError, match="give one of the two"):
             dataset_folder(root, dataset)
     with pytest.raises(ValueError, match="no such data folder"):
         dataset_folder(str(tmp_path / "none"), None)
 
 
-def test_a_root_is_a_path_or_a_file_uri(tmp_path: Path) -> None:
-    assert dataset_folder(tmp_path.as_uri(), None) == tmp_path
-    with pytest.raises(ValueError, match=r"^file:///none/at/all: no such data folder"):
-        dataset_folder("file:///none/at/all", None)
-    with pytest.raises(ValueError, match=r"^s3://bucket/coco: data in COCO layout must be on a local disk"):
-        dataset_folder("s3://bucket/coco", None)
+def test_a_root_is_a_path_or_a_uri(tmp_path: Path) -> None:
+    assert dataset_folder(tmp_path.as_uri(), None) == str(tmp_path)
+    for none in ("file:///none/at/all", "memory://none/at/all"):
+        with pytest.raises(ValueError, match=rf"^{none}: no such data folder"):
+            dataset_folder(none, None)
+    with pytest.raises(ValueError, match=r"^nosuch://x: .*install the fsspec driver"):
+        dataset_folder("nosuch://x", None)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../other/1.jpg", "a/../../1.jpg", "s3://bucket/1.jpg"])
+def test_names_of_images_stay_below_their_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"image 3 has the file_name '{name}'; give one below the image folder"):
+        read_coco_images(write(tmp_path, changed("images", 1, file_name=name)))
 
 
 def test_real_photos_are_read_whole(shared: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages import encode_regions, evaluate, propose_regions
 from stages.contract import Artifact, Result, Stage, canonical_json
 from stages.storage import Folder
 
@@ -61,6 +62,22 @@ def test_key_changes_with_everything_that_changes_the_bytes() -> None:
         replace(STAGE, name="saw").key(CutConfig(), {"wood": LOG}),
     ]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("stage", "config"),
+    [
+        (propose_regions.STAGE, propose_regions.ProposeConfig()),
+        (encode_regions.STAGE, encode_regions.EncodeConfig()),
+        (evaluate.STAGE, evaluate.EvaluateConfig()),
+    ],
+)
+def test_how_much_may_be_lost_is_no_part_of_a_key(stage: Stage, config: Any) -> None:
+    inputs: dict[str, Artifact | None] = {
+        name: Artifact(kinds[0], "aaaa", Folder("/nowhere")) for name, kinds in stage.inputs.items()
+    }
+    assert stage.key(config, inputs) == stage.key(replace(config, max_rejected_fraction=0.5), inputs)
+    assert stage.key(config, inputs) != stage.key(replace(config, part_size=7), inputs)
 
 
 def test_key_does_not_know_where_an_input_lies_nor_whether_an_optional_one_was_spelled_out() -> None:

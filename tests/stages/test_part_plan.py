@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,12 @@ def test_a_part_is_bounded_in_items_and_weight_and_no_smaller_than_need_be(weigh
         assert weight <= MAX_PART_WEIGHT or size == 1
         if following is not None and size < part_size:
             assert weight + weights[following.start] > MAX_PART_WEIGHT
+
+
+@pytest.mark.parametrize("part_size", [0, -1])
+def test_a_part_of_nothing_is_refused(part_size: int) -> None:
+    with pytest.raises(ValueError, match=rf"part_size is {part_size}; give 1 item a part or more"):
+        plan_parts(3, part_size)
 
 
 def test_without_weights_parts_are_of_equal_size() -> None:

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+import torch
 
 from stages import ray_session
 
@@ -18,3 +19,12 @@ def test_an_address_where_nothing_listens_is_refused_at_once(monkeypatch: pytest
         monkeypatch.setattr(ray_session, "_address", address)
         with pytest.raises(ValueError, match=f"no Ray cluster answers at {address}.*start it or correct it"):
             ray_session.ensure_ray()
+
+
+def test_a_gpu_that_this_machine_lacks_is_refused_with_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    ray_session.require_local_gpu(0)
+    with pytest.raises(
+        ValueError, match=r"num_gpus is 1, but this machine has no CUDA GPU .* set num_gpus in resources"
+    ):
+        ray_session.require_local_gpu(1)

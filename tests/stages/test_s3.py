@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,14 @@ def test_a_bucket_holds_what_a_disk_holds_and_a_second_run_reuses_it(
     run_chain(remote, str(captions))
     assert [artifact.manifest["ended"] for artifact in list_artifacts(Folder(remote))] == ended
     assert Folder(remote).child(".locks").names() == []
+
+
+def test_of_all_that_want_to_write_an_artifact_of_a_bucket_at_once_one_may(bucket: str) -> None:
+    lock = Folder(f"{bucket}/wanted/.locks")
+    with ThreadPoolExecutor(6) as threads:
+        made = list(threads.map(lambda number: lock.create("regions-1.json", bytes([number])), range(6)))
+    assert sum(made) == 1
+    assert lock.read("regions-1.json") == bytes([made.index(True)])
 
 
 def test_a_run_killed_on_a_bucket_is_taken_up_where_it_was(bucket: str, captions: Path, tmp_path: Path) -> None:

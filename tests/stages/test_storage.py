@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regionclip.place_errors import PlaceError
 from stages.storage import Folder
 
 
@@ -77,7 +80,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
         raise OSError("disk is gone")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(ValueError, match=r"/a cannot be written \(disk is gone\)"):
+    with pytest.raises(PlaceError, match=r"/a cannot be written \(disk is gone\)"):
         folder.write("a", b"new")
     assert folder.read("a") == b"old"
     assert os.listdir(tmp_path) == ["a"]
@@ -139,8 +142,32 @@ def test_spellings_of_one_place_are_one_folder(tmp_path: Path, monkeypatch: pyte
 def test_local_gives_the_files_of_a_remote_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RGC_CACHE", str(tmp_path))
     folder = Folder(f"memory://{uuid.uuid4().hex}")
-    folder.write("in/a", b"1")
-    assert (folder.local() / "in" / "a").read_bytes() == b"1"
+    for content in (b"1", b"2"):
+        folder.write("in/a", content)
+        assert (folder.local() / "in" / "a").read_bytes() == content
+
+
+def test_of_all_that_create_a_file_one_does(folder: Folder) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda number: folder.create("in/a", bytes([number])), range(8)))
+    assert sum(made) == 1
+    assert folder.read("in/a") == bytes([made.index(True)])
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(errno.EIO, PlaceError), (errno.ETIMEDOUT, PlaceError), (errno.ESTALE, PlaceError), (errno.EACCES, ValueError)],
+)
+def test_what_a_disk_fails_to_read_is_told_from_what_may_not_be_read(
+    failure: int, kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bytes:
+        raise OSError(failure, os.strerror(failure))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(kind, match=rf"{tmp_path}/a cannot be read \(\[Errno {failure}\]") as caught:
+        Folder(str(tmp_path)).read("a")
+    assert isinstance(caught.value, PlaceError) == (kind is PlaceError)
 
 
 def test_staging_writes_all_files_or_none(folder: Folder) -> None:

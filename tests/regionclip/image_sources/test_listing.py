@@ -53,7 +53,7 @@ def test_the_form_is_told_by_names_or_by_what_the_folder_holds(tmp_path: Path, i
 
 
 def test_a_place_that_cannot_be_looked_into_is_named_as_it_was_given() -> None:
-    with pytest.raises(ValueError, match=r"^nosuch://place: nothing tells the format there .* set format: .* local"):
+    with pytest.raises(ValueError, match=r"^nosuch://place: nothing tells the format there .* set format: coco, "):
         resolve_form("auto", "nosuch://place", "images", "instances.json")
 
 

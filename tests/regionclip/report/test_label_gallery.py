@@ -162,3 +162,10 @@ def test_images_that_cannot_be_read_are_left_out_and_each_is_opened_once() -> No
     for concept, regions in choice.crops().items():
         shown = [(each.image_id, each.score) for each in drawn.crops[concept]]
         assert shown == [(region.image_id, region.score) for region in regions if region.image_id != bad]
+
+
+def test_the_crop_of_a_very_tall_image_needs_no_square_of_its_height() -> None:
+    tall = Image.new("RGB", (100, 60_000), (0, 0, 255))  # 18 MB; its square would have 14 GB
+    cut = pixels(crop(tall, ShownRegion(1, (0, 0, 100, 60_000), 0, 0.5), RED).jpeg)
+    assert cut.shape[0] == cut.shape[1]
+    assert cut[cut.shape[0] // 2, 10].std() < 12  # grey beside the image

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regionclip.region_encoder import RegionEncoder
+from regionclip.teachers import winograd
 from regionclip.teachers.making import make_teacher
 from regionclip.teachers.teacher import Teacher, TeacherConfig
 
@@ -99,33 +100,64 @@ def test_lower_precision_is_near_and_not_the_same(
     assert 0 < apart < {"bf16": 0.06, "fp16": 0.01}[precision]
 
 
+@every_way
+def test_the_layout_of_memory_changes_no_feature(
+    clips: dict[str, Any], model: str, config: TeacherConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convolve, layouts = functional.conv2d, set()
+
+    def seen(features: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+        if weight.shape[1] == 3:  # of the convolution of the pixels, the only one that each tower has
+            layouts.add(weight.stride(1) == 1)
+        return convolve(features, weight, *rest)
+
+    monkeypatch.setattr(winograd, "_MIN_CHANNELS", 8)
+    monkeypatch.setattr(functional, "conv2d", seen)
+    found = {}
+    for channels_last in (True, False):
+        layouts.clear()
+        found[channels_last] = features(make_teacher(clips[model], changed(config, channels_last=channels_last)))
+        assert layouts == {channels_last}
+    torch.testing.assert_close(found[True], found[False], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("model", "config"),
     [
+        ("rgc-test-rn", TeacherConfig()),
         ("rgc-test-rn", TeacherConfig(fused=True)),
         ("rgc-test-vit", TeacherConfig()),
         ("rgc-test-vit", TeacherConfig(mode="crop")),
+        ("rgc-test-convnext", TeacherConfig()),
     ],
-    ids=["fused", "dense", "crop"],
+    ids=["plain", "fused", "dense", "crop", "convnext"],
 )
 def test_compiled_code_gives_the_same_features(
     clips: dict[str, Any], model: str, config: TeacherConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = features(make_teacher(clips[model], config))
-    traced = []
-    compile_now = partial(torch.compile, backend="eager")  # traces as a compiler does, without needing one
-    monkeypatch.setattr(torch, "compile", lambda function: traced.append(function) or compile_now(function))
+    graphs = []
+
+    def backend(graph: Any, inputs: list[Tensor]) -> Any:  # what 'eager' is: traces without needing a compiler
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     compiled = make_teacher(clips[model], changed(config, compile=True))
-    assert traced
+    of_the_check = len(graphs)
     torch.testing.assert_close(features(compiled), plain, rtol=1e-5, atol=1e-6)
+    assert len(graphs) > of_the_check
 
 
-@pytest.mark.parametrize(("model", "side"), [("rgc-test-rn", 64), ("rgc-test-vit", 32), ("rgc-test-coca", 32)])
+@pytest.mark.parametrize(
+    ("model", "side"), [("rgc-test-rn", 64), ("rgc-test-rn-9x9", 288), ("rgc-test-vit", 32), ("rgc-test-coca", 32)]
+)
 @pytest.mark.parametrize("mode", ["dense", "crop"])
 def test_the_whole_image_at_native_size_is_clips_image_feature(
     clips: dict[str, Any], model: str, side: int, mode: Any
 ) -> None:
-    image = IMAGES[:, :, :side, :side]
+    image = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     whole = [torch.tensor([[0.0, 0, side, side]])] * 2
     with torch.no_grad():
         expected = functional.normalize(clips[model].encode_image(image), dim=1)

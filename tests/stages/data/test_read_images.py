@@ -22,12 +22,12 @@ from PIL import Image
 from regionclip import schemas
 from regionclip.images import ResizeConfig, read_image
 from regionclip.loading import load_batches
-from stages import read_captions, read_images, rows
+from stages import listed_images, read_captions, read_images
 from stages.contract import Artifact, Resources
+from stages.listed_images import image_files, image_records, images_folder
 from stages.parts import read_table
 from stages.read_captions import CaptionsConfig
 from stages.read_images import ImagesConfig
-from stages.rows import image_files, image_records, images_folder
 from stages.storage import Folder
 
 Run = Callable[..., Artifact]
@@ -156,6 +156,16 @@ def test_captions_of_other_forms_have_no_such_ids(option: dict[str, Any], tmp_pa
         CaptionsConfig(number_images=True, image_id_column="id")
 
 
+def test_a_row_without_an_id_is_rejected_and_gets_none_of_another_image(tmp_path: Path, run_stage: Run) -> None:
+    (tmp_path / "0.parquet").write_bytes(table(0, id=[10, None, 1]))
+    config = ImagesConfig(str(tmp_path), "0.parquet", id_column="id", max_rejected_fraction=0.5)
+    images = run_stage(read_images.STAGE, config)
+    assert read_table(images, "images")["image_id"].to_pylist() == [10, 1]
+    assert read_table(images, "rejected").to_pylist() == [
+        {"item": "0.parquet: row 2", "reason": "no image id in column 'id'"}
+    ]
+
+
 def test_given_ids_reach_images_and_captions_and_are_unique_among_all_files(tmp_path: Path, run_stage: Run) -> None:
     for number, ids in enumerate(([40, 41, 42], [50, 51, 52])):
         (tmp_path / f"{number}.parquet").write_bytes(table(3 * number, id=ids))
@@ -179,7 +189,7 @@ def test_bad_images_are_rejected_up_to_a_fraction(tmp_path: Path, run_stage: Run
     assert read_table(images, "images")["image_id"].to_pylist() == [1, 2]
 
 
-@pytest.mark.parametrize("form", CONFIGS)
+@pytest.mark.parametrize("form", ["webdataset", "parquet", "folder"])
 def test_the_key_is_of_names_below_the_root_and_of_bytes(form: str, tmp_path: Path) -> None:
     fill(str(tmp_path / "data"))
     shutil.copytree(tmp_path / "data", tmp_path / "moved")
@@ -189,10 +199,17 @@ def test_the_key_is_of_names_below_the_root_and_of_bytes(form: str, tmp_path: Pa
         return read_images.STAGE.key(config, {})
 
     assert key(here) == key(there) == key(replace(here, max_rejected_fraction=0.9))
-    moved = sorted((tmp_path / "moved").rglob("1.*"))
-    for path in [*moved, tmp_path / "moved" / "uris.parquet"]:
+    for path in sorted((tmp_path / "moved").rglob("1.*")):
         path.write_bytes(path.read_bytes() + b" ")
     assert key(here) != key(there)
+
+
+def test_the_key_of_images_behind_uris_knows_what_they_are_below(tmp_path: Path) -> None:
+    for size in ("low", "high"):
+        fill(str(tmp_path / size))
+    low, again, high = (replace(CONFIGS["uris"], root=f"{tmp_path}/{name}") for name in ("low", "high/../low", "high"))
+    keys = [read_images.STAGE.key(config, {}) for config in (low, again, high)]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_a_restart_lists_the_missing_files_alone_and_gives_the_same_bytes(
@@ -229,8 +246,8 @@ def test_a_row_group_is_read_once_for_images_in_a_row(
     fill(str(tmp_path))
     images = run_stage(read_images.STAGE, ImagesConfig(str(tmp_path), "tables"))
     opened = []
-    parquet = rows._parquet
-    monkeypatch.setattr(rows, "_parquet", lambda folder, name: opened.append(name) or parquet(folder, name))
+    read_group = listed_images.read_group
+    monkeypatch.setattr(listed_images, "read_group", lambda *of: opened.append(of[1]) or read_group(*of))
     folder = images_folder(images)
     for record in image_records(images):
         folder.read(record.file_name)

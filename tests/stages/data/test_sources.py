@@ -16,12 +16,12 @@ from regionclip.clip_models import WEIGHTS, load_clip, save_clip
 from regionclip.scenes.dataset import ScenesConfig
 from stages import make_scenes, read_boxes, read_captions, read_clip, read_images
 from stages.contract import Artifact
+from stages.listed_images import images_folder
 from stages.parts import read_table
 from stages.read_boxes import BoxesConfig
 from stages.read_captions import CaptionsConfig
 from stages.read_clip import ClipConfig
 from stages.read_images import ImagesConfig
-from stages.rows import images_folder
 from stages.storage import Folder
 
 Run = Callable[..., Artifact]
@@ -112,6 +112,37 @@ def test_a_class_that_the_file_does_not_know_is_told_and_kept_among_the_names(ro
     read_boxes.read_boxes(context, BoxesConfig(str(root), classes=("cats", "cat")))
     assert json.loads(context.folder.read("classes.json")) == ["cat", "cats"]
     assert said == ["instances.json does not know 1 of 2 classes: 'cats' (did you mean 'cat'?)"]
+
+
+@pytest.mark.parametrize(("module", "config"), SOURCES)
+def test_a_root_behind_a_uri_gives_the_same_tables_and_key(
+    root: Path, run_stage: Run, module: Any, config: Any
+) -> None:
+    remote = f"memory://{root.parent.name}"
+    for path in root.rglob("*"):
+        if path.is_file():
+            Folder(remote).write(path.relative_to(root).as_posix(), path.read_bytes())
+    here, there = (run_stage(module.STAGE, replace(config, root=each)) for each in (str(root), remote))
+    assert there.key == here.key
+    assert read_table(there, module.STAGE.output).equals(read_table(here, module.STAGE.output))
+    if module is read_images:
+        names = read_table(there, "images")["file_name"].to_pylist()
+        assert list(map(images_folder(there).read, names)) == [(root / "images" / name).read_bytes() for name in names]
+        Folder(remote).delete(f"images/{names[0]}")
+        with pytest.raises(ValueError, match=rf"image files are missing, first is {names[0]}"):
+            module.STAGE.key(replace(config, root=remote), {})
+
+
+def test_images_may_lie_in_the_root_itself(root: Path, run_stage: Run) -> None:
+    below = run_stage(read_images.STAGE, ImagesConfig(str(root)))
+    for file in (root / "images").iterdir():
+        shutil.move(file, root / file.name)
+    flat = run_stage(read_images.STAGE, ImagesConfig(str(root), "."))
+    assert flat.key == below.key
+    names = read_table(flat, "images")["file_name"].to_pylist()
+    assert list(map(images_folder(flat).read, names)) == [(root / name).read_bytes() for name in names]
+    with pytest.raises(ValueError, match=r"'\.\./images' does not name images inside"):
+        run_stage(read_images.STAGE, ImagesConfig(str(root), "../images"))
 
 
 @pytest.mark.parametrize(("module", "config"), SOURCES)
