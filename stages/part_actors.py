@@ -101,9 +101,10 @@ class _Actor:
 
     def _try_part(self, part: int, items: Sequence[Any]) -> dict[str, Any]:
         """Ray re-runs a part whose process died, without end; the count of tries lies in a hidden file."""
-        if (record := self._job.committed(part, len(items))) is not None:
-            return record  # Ray lost the answer alone, with the process or the machine that held it
         folder, name = self._job.folder, _tries_name(part)
+        if (record := self._job.committed(part, len(items))) is not None:
+            folder.delete(name)
+            return record  # Ray lost the answer alone, with the process or the machine that held it
         tries = int(folder.read(name)) if folder.exists(name) else 0
         if tries == _MAX_TRIES:
             raise ValueError(

@@ -98,6 +98,7 @@ def process_parts(
             tally.add(record)
             tally.check()
             advance()
+        _remove_partial_files(context.folder)  # of workers that died meanwhile
     rows_of = {table: tally.num_rows.get(table, 0) for table in tables}
     return PartsSummary(len(items), len(plan), tally.num_rejected, rows_of, tally.counts)
 

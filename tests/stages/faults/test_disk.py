@@ -26,7 +26,7 @@ def test_a_full_disk_is_named_and_the_work_goes_on_when_there_is_room(
     seed: int, drivers: Any, undisturbed: Any, site: Any
 ) -> None:
     total = sum(len(data) for data in undisturbed.contents().values())
-    assert drivers.run(**site.asked, room=random.Random(seed).randrange(500, total)) == 2
+    assert drivers.run(**site.asked, room=random.Random(seed).randrange(500, total)) == 1
     assert "cannot be written ([Errno 28] No space left on device); free or choose another place" in drivers.said()
     assert site.artifact() is None
     assert not list(site.home.rglob("*.partial"))
@@ -55,7 +55,7 @@ def small_disk(site: Any) -> Iterator[Path]:
 def test_a_disk_that_is_really_full_is_named_and_may_grow(
     drivers: Any, undisturbed: Any, site: Any, small_disk: Path
 ) -> None:
-    assert drivers.run(**site.asked) == 2
+    assert drivers.run(**site.asked) == 1
     assert "No space left on device" in drivers.said()
     assert site.committed()
     assert site.artifact() is None
@@ -67,15 +67,14 @@ def test_a_disk_that_is_really_full_is_named_and_may_grow(
 
 
 def test_a_store_that_turns_read_only_is_named_and_taken_up_when_it_can_be_written_again(
-    drivers: Any, undisturbed: Any, site: Any, small_disk: Path, tmp_path: Path
+    drivers: Any, undisturbed: Any, site: Any, small_disk: Path
 ) -> None:
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
-    go = tmp_path / "go"
-    drivers.start(**site.asked, hold=str(go), hold_at=6)
+    drivers.start(**site.asked, hold_at=2)
     drivers.until(lambda: bool(site.committed()) and bool(site.working()), "a part is done and the next one begun")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    go.touch()
-    assert drivers.wait() == 2
+    site.let_go()
+    assert drivers.wait() == 1
     assert "cannot be written ([Errno 30] Read-only file system" in drivers.said()
     assert site.artifact() is None
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)

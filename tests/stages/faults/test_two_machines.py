@@ -13,7 +13,7 @@ from stages.ray_session import ensure_environment
 
 @pytest.fixture
 def cluster(no_other_ray: None) -> Iterator[Any]:
-    """A head and a second node, of 2 CPUs each."""
+    """A head of 2 CPUs."""
     ensure_environment()
     from ray.cluster_utils import Cluster
 
@@ -22,24 +22,32 @@ def cluster(no_other_ray: None) -> Iterator[Any]:
     cluster.shutdown()
 
 
-def test_labels_across_two_machines_survive_the_loss_of_one(
-    drivers: Any, undisturbed: Any, site: Any, cluster: Any, tmp_path: Path
+def test_regions_and_labels_made_across_two_machines_survive_the_loss_of_one(
+    stage_drivers: Any, sources: Path, undisturbed_stages: Any, site: Any, cluster: Any
 ) -> None:
-    lost, go = cluster.add_node(num_cpus=2), tmp_path / "go"
-    asked = {**site.asked, "num_workers": 3, "address": cluster.address}
-    drivers.start(**asked, hold=str(go), hold_at=9)
-    drivers.until(lambda: len(set(site.working().values())) == 3, "three actors are in the middle of a part")
-    raylets = {process: parent_of(process) for process in site.working().values()}
-    assert len(set(raylets.values())) == 2
-    there = [process for process, raylet in raylets.items() if raylet == lost.all_processes["raylet"][0].process.pid]
-    assert there
-    cluster.remove_node(lost, allow_graceful=False)
+    asked = {**site.asked, "sources": str(sources), "label": True, "address": cluster.address}
+    second = cluster.add_node(num_cpus=2)
+    stage_drivers.start(**asked, num_workers=2, num_cpus=1.1, hold_at=3)  # a node has no room for two
+    for made in (site.of("regions"), site.of("region_labels")):
+        stage_drivers.until(lambda made=made: len(set(made.working().values())) == 2, f"both nodes make {made.kind}")
+        lose(cluster, second, stage_drivers, made)
+        if made.kind == "regions":
+            second = cluster.add_node(num_cpus=2)
+        made.let_go()
+        stage_drivers.until(lambda made=made: made.artifact() is not None, f"{made.kind} are made")
+        made.check_nothing_was_done_twice()
+        assert made.contents() == undisturbed_stages.of(made.kind).contents()
+    assert stage_drivers.wait() == 0, stage_drivers.said()
+
+
+def lose(cluster: Any, node: Any, drivers: Any, made: Any) -> None:
+    """Take away a node which, like the other one, is in the middle of a part."""
+    machines = {process: parent_of(process) for process in made.working().values()}
+    there = [process for process, raylet in machines.items() if raylet == node.all_processes["raylet"][0].process.pid]
+    assert len(there) == 1
+    cluster.remove_node(node, allow_graceful=False)
     drivers.until(lambda: not any(Path(f"/proc/{each}").exists() for each in there), "the lost node's actors end")
-    site.note_kill()
-    go.touch()
-    assert drivers.wait() == 0, drivers.said()
-    site.check_nothing_was_done_twice()
-    assert site.contents() == undisturbed.contents()
+    made.note_kill()
 
 
 def parent_of(process: int) -> int:
