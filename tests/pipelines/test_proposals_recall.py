@@ -186,7 +186,6 @@ def test_images_that_were_only_counted_are_not_taken_for_those_of_the_annotation
         assert "(id_column)" in outcome.err
 
 
-
 def test_a_dry_run_writes_nothing_and_an_absent_file_is_named(site: Site) -> None:
     write_folder(site.data)
     planned = site.recall("{split: null}", "--dry-run")
