@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from regionclip import schemas
 from regionclip.place_errors import reading
-from regionclip.source_files import file_system, uri_of
+from regionclip.source_files import file_system, stays_below, uri_of
 
 BOX_TOLERANCE = 1.0  # pixels that a box may overshoot its image; such boxes are clipped
 
@@ -176,7 +176,7 @@ def _image_records(path: str | Path, data: Mapping[str, Any], split: str | None)
         name = image.get("file_name")
         if not isinstance(name, str) or not name:
             raise ValueError(f"{path}: image {identity} has no 'file_name'; add it")
-        if name.startswith("/") or "://" in name or ".." in PurePosixPath(name).parts:
+        if not stays_below(name):
             raise ValueError(f"{path}: image {identity} has the file_name '{name}'; give one below the image folder")
         for side in ("width", "height"):
             if not is_count(image.get(side), least=1, bits=31):

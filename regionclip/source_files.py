@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -33,10 +33,6 @@ class SourceFile:
     def name(self) -> str:
         """The last part of its path, by which rejected rows name it."""
         return self.uri.rpartition("/")[2]
-
-    def sha256(self) -> str:
-        """The sha256 (hex) of its bytes as they are stored; read again only when the file has changed."""
-        return files_sha256([self.uri])[0]
 
     @contextmanager
     def open(self) -> Iterator[io.BufferedIOBase]:
@@ -65,6 +61,11 @@ def files_sha256(wheres: Sequence[str]) -> list[str]:
     with ThreadPoolExecutor(_NUM_REQUESTS) as threads:
         found |= zip(remote, threads.map(_remote_sha256, remote), strict=True)
     return [found[where] for where in wheres]
+
+
+def stays_below(name: str) -> bool:
+    """Whether a name is relative to a folder and does not leave it."""
+    return not (name.startswith("/") or "://" in name or ".." in PurePosixPath(name).parts)
 
 
 def file_system(where: str) -> tuple[Any, str]:

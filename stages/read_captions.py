@@ -12,6 +12,7 @@ from regionclip.captions.files import CaptionFile, Format, check_options, find_f
 from regionclip.captions.reading import NOT_DOWNLOADED, caption_pieces
 from regionclip.captions.rows import ReadingConfig
 from regionclip.image_sources.places import first_image_id
+from regionclip.source_files import files_sha256
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import process_parts
 
@@ -97,7 +98,9 @@ def identity(config: CaptionsConfig) -> Mapping[str, Any]:
     if config.root is None:
         return {"files": config.files, "format": config.format, **reading}
     files = _files(config, config.root or None)
-    return {"files": [[file.sha256(), file.form, file.compression] for file in files], **reading}
+    hashes = files_sha256([file.uri for file in files])
+    known = [[sha256, file.form, file.compression] for sha256, file in zip(hashes, files, strict=True)]
+    return {"files": known, **reading}
 
 
 def _files(config: CaptionsConfig, root: str | None) -> list[CaptionFile]:

@@ -121,9 +121,11 @@ def identity(config: ImagesConfig) -> Mapping[str, Any]:
         names = [each.name for each in find_plain(uri, config.images)]
         hashes = files_sha256([f"{uri}/{name}" for name in names])
         return {"format": form, "files": list(map(list, zip(names, hashes, strict=True)))}
-    packed = [[each.name, each.file.sha256()] for each in find_packed(uri, config.images, form)]
+    packed = find_packed(uri, config.images, form)
+    hashes = files_sha256([each.file.uri for each in packed])
+    named = [[each.name, sha256] for each, sha256 in zip(packed, hashes, strict=True)]
     place = {} if config.uri_column is None else {"root": uri}
-    return {"format": form, "files": packed, **place, **asdict(config.columns)}
+    return {"format": form, "files": named, **place, **asdict(config.columns)}
 
 
 def _coco(config: ImagesConfig, dataset: str | None) -> tuple[pa.Table, str]:

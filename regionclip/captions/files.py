@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import ijson
 import pyarrow as pa
 
-from regionclip.source_files import SourceFile, file_system, uri_of
+from regionclip.source_files import SourceFile, file_system, stays_below, uri_of
 
 Format = Literal["auto", "coco", "tsv", "img2dataset", "webdataset", "parquet", "jsonl", "csv", "text"]
 
@@ -73,7 +73,7 @@ def check_options(files: Sequence[CaptionFile], split: str | None, id_column: st
 
 
 def _inside(root: str, name: str) -> str:
-    if not name or name.startswith("/") or "://" in name or ".." in PurePosixPath(name).parts:
+    if not name or not stays_below(name):
         raise ValueError(f"'{name}' does not name a file inside {root}; give a relative name without '..'")
     return f"{root.rstrip('/')}/{name}"
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from regionclip.captions.files import find_files
 from regionclip.image_sources.tables import ColumnsConfig
 from regionclip.image_sources.tars import EXTENSIONS
-from regionclip.source_files import SourceFile, file_system
+from regionclip.source_files import SourceFile, file_system, stays_below
 
 Format = Literal["auto", "coco", "webdataset", "parquet", "folder"]
 
@@ -118,10 +118,9 @@ def find_plain(root: str, images: str) -> list[PlainFile]:
 
 def below(root: str, images: str) -> str:
     """The path or URI of `images` inside the folder `root`."""
-    parts = PurePosixPath(images).parts
-    if images.startswith("/") or "://" in images or ".." in parts:
+    if not stays_below(images):
         raise ValueError(f"'{images}' does not name images inside {root}; give a relative name without '..'")
-    return "/".join([root.rstrip("/"), *parts])
+    return "/".join([root.rstrip("/"), *PurePosixPath(images).parts])
 
 
 def _suffix(name: str) -> str:

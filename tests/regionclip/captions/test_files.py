@@ -14,6 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from regionclip.captions.files import CaptionFile, check_options, find_files
 from regionclip.captions.reading import read_captions
 from regionclip.captions.rows import ReadingConfig
+from regionclip.source_files import files_sha256
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -91,10 +92,10 @@ def test_a_file_is_known_by_its_bytes_wherever_it_lies(tmp_path: Path) -> None:
         file.write(b"a.txt")
     touch(tmp_path, "a.txt")
     local, remote = CaptionFile(str(tmp_path / "a.txt"), "text"), CaptionFile(uri, "text")
-    assert local.sha256() == remote.sha256()
+    assert files_sha256([local.uri]) == files_sha256([remote.uri])
     with fsspec.open(uri, "wb") as file:
         file.write(b"other bytes")
-    assert remote.sha256() != local.sha256()
+    assert files_sha256([remote.uri]) != files_sha256([local.uri])
 
 
 @pytest.mark.parametrize(
