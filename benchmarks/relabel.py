@@ -6,7 +6,8 @@
     PYTHONPATH=. python benchmarks/relabel.py kl --out benchmarks/results/relabel_kl.json
 
 match: regions a second for seeded features and a seeded pool, and the matrix product alone, in turn, block by block.
-demo: the same for the packaged teacher's features of drawn scenes, against the pool of their captions.
+demo: the same for the packaged teacher's features of drawn scenes, against the pool of their captions and against that
+pool filled up with seeded embeddings.
 stage: regions a second of the stage label_regions, which reads and writes tables, in place and through Ray.
 kl: the full distributions of those features against what the k likeliest concepts keep of them.
 
@@ -67,11 +68,23 @@ def match_rates(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def demo_rates(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Rates on the demo's features, taken several times over, with as many concepts kept as its preset keeps."""
+    """Rates on the demo's features, taken several times over: with the pool of its captions, of which as many concepts
+    are kept as its preset keeps, and with that pool filled up with seeded embeddings to a large one."""
     features, pools = demo_features(NUM_SCENES)
-    pool = functional.normalize(pools["demo"][1], dim=1).to(arguments.device)
+    pool = functional.normalize(pools["demo"][1], dim=1)
+    others = torch.randn(arguments.concepts - len(pool), pool.shape[1], generator=torch.Generator().manual_seed(0))
+    filled = torch.cat([pool, functional.normalize(others, dim=1)]).to(arguments.device)
     repeated = features.half().repeat(4, 1).to(arguments.device)
-    return rates([repeated] * 15, pool, TEMPERATURES[0], DEMO_TOP_K, arguments.device)
+    return {
+        "captions": rates([repeated] * 15, pool.to(arguments.device), TEMPERATURES[0], DEMO_TOP_K, arguments.device),
+        "filled": rates([repeated] * 5, filled, TEMPERATURES[0], arguments.top_k, arguments.device),
+    }
+
+
+def print_demo(results: dict[str, Any]) -> None:
+    """What `demo` found."""
+    for of_pool in results.values():
+        print_rates(of_pool)
 
 
 def whole_stage(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -183,7 +196,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     run, show = {
         "match": (match_rates, print_rates),
-        "demo": (demo_rates, print_rates),
+        "demo": (demo_rates, print_demo),
         "stage": (whole_stage, print_stage),
         "kl": (kept_distributions, print_kl),
     }[arguments.benchmark]
