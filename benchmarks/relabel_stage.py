@@ -26,6 +26,7 @@ from regionclip.embeddings import save_embeddings
 from regionclip.grouped import list_column
 from stages import label_regions, parts, rows
 from stages.contract import MANIFEST, Artifact, Resources
+from stages.local_context import LocalContext
 from stages.ray_session import ensure_ray
 from stages.storage import Folder
 
@@ -55,18 +56,10 @@ class Settings:
 
 
 @dataclass
-class Progress:
-    """Lends a stage a folder, and notes how many images were done when."""
+class Progress(LocalContext):
+    """Notes how many images were done when."""
 
-    folder: Folder
-    resources: Resources
     done: list[tuple[int, float]] = field(default_factory=list)
-
-    def log(self, metrics: Any, step: int) -> None:
-        """Nothing is kept."""
-
-    def say(self, text: str) -> None:
-        """Nothing is shown."""
 
     def advance(self, done: int, total: int, unit: str) -> None:
         self.done.append((done, time.perf_counter()))

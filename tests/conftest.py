@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,17 +34,28 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_clip() -> CLIP:
-    """A seeded CLIP of width 32 whose BatchNorm is no identity; copy it before changing it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        clip = create_clip("rgc-test-rn")
-        for module in clip.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                torch.nn.init.normal_(module.weight, 1.0, 0.2)
-                torch.nn.init.normal_(module.bias, 0.0, 0.2)
-                module.running_mean.normal_(0.0, 0.2)
-                module.running_var.uniform_(0.5, 1.5)
+def make_clip() -> Callable[[str], Any]:
+    """A seeded CLIP of a model name, whose BatchNorm is no identity."""
+
+    def make(model: str) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            clip = create_clip(model)
+            for module in clip.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    torch.nn.init.normal_(module.weight, 1.0, 0.2)
+                    torch.nn.init.normal_(module.bias, 0.0, 0.2)
+                    module.running_mean.normal_(0.0, 0.2)
+                    module.running_var.uniform_(0.5, 1.5)
+        return clip
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(make_clip: Callable[[str], Any]) -> CLIP:
+    """A seeded CLIP of width 32; copy it before changing it."""
+    clip: CLIP = make_clip("rgc-test-rn")
     return clip
 
 

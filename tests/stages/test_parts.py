@@ -3,8 +3,7 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.contract import Resources
+from stages.local_context import LocalContext
 from stages.part_actors import _rows
 from stages.part_plan import MAX_PART_WEIGHT
 from stages.parts import REJECTED_SCHEMA, PartsSummary, iter_tables, process_parts, read_table, write_table
 from stages.rows import RowGroupRef, read_row_group, row_group_refs
 from stages.storage import Folder
-
-
-@dataclass
-class Lent:
-    """A context that keeps what it is told."""
-
-    folder: Folder
-    resources: Resources = field(default_factory=lambda: Resources(num_workers=0))
-    progress: list[tuple[int, int]] = field(default_factory=list)
-    units: list[str] = field(default_factory=list)
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
-
-    def advance(self, done: int, total: int, unit: str) -> None:
-        self.progress.append((done, total))
-        self.units.append(unit)
 
 
 class Doubler:
@@ -59,7 +43,7 @@ class Doubler:
         return {"doubles": doubles, "rejected": pa.Table.from_pylist(lost, schema=REJECTED_SCHEMA)}
 
 
-def run(context: Lent, num_items: int = 10, limit: float = 0.5, **arguments: Any) -> PartsSummary:
+def run(context: LocalContext, num_items: int = 10, limit: float = 0.5, **arguments: Any) -> PartsSummary:
     return process_parts(context, range(num_items), 3, Doubler, arguments, ("doubles",), limit)
 
 
@@ -73,7 +57,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def test_every_item_ends_in_a_table_or_among_the_rejected(folder: Folder) -> None:
-    context = Lent(folder)
+    context = LocalContext(folder)
     summary = run(context, bad=(4, 5))
     assert summary == PartsSummary(num_items=10, num_parts=4, num_rejected=2, num_rows={"doubles": 8})
     assert read_table(folder, "doubles")["double"].to_pylist() == [0, 2, 4, 6, 12, 14, 16, 18]
@@ -81,39 +65,39 @@ def test_every_item_ends_in_a_table_or_among_the_rejected(folder: Folder) -> Non
         {"item": "4", "reason": "is bad"},
         {"item": "5", "reason": "is bad"},
     ]
-    assert context.progress == [(0, 10), (3, 10), (6, 10), (9, 10), (10, 10)]
+    assert context.progress == [(done, 10, "items") for done in (0, 3, 6, 9, 10)]
 
 
 def test_a_restart_runs_only_what_is_missing_or_damaged_and_gives_the_same_bytes(
     folder: Folder, tmp_path: Path
 ) -> None:
-    run(Lent(folder), bad=(4,))
+    run(LocalContext(folder), bad=(4,))
     whole = contents(folder)
     folder.delete("parts/00000.json")
     folder.delete("doubles-00002.parquet")
     folder.write("doubles-00003.parquet", b"half")
     seen = tmp_path / "seen"
-    summary = run(Lent(folder), bad=(4,), seen=str(seen))
+    summary = run(LocalContext(folder), bad=(4,), seen=str(seen))
     assert seen.read_text().split() == ["0", "6", "9"]
     assert contents(folder) == whole
     assert summary.num_rows == {"doubles": 9}
-    run(Lent(folder), bad=(4,), seen=str(tmp_path / "unseen"))
+    run(LocalContext(folder), bad=(4,), seen=str(tmp_path / "unseen"))
     assert not (tmp_path / "unseen").exists()
 
 
 def test_what_killed_writers_left_is_removed(folder: Folder) -> None:
-    run(Lent(folder))
+    run(LocalContext(folder))
     whole = sorted(os.listdir(folder.uri)), sorted(os.listdir(f"{folder.uri}/parts"))
     folder.delete("parts/00001.json")
     for left in (".doubles-00001.parquet.7-ab.partial", "parts/.00001.json.7-ab.partial", "parts/.00001.tries"):
         Path(folder.uri, left).touch()
-    run(Lent(folder))
+    run(LocalContext(folder))
     assert (sorted(os.listdir(folder.uri)), sorted(os.listdir(f"{folder.uri}/parts"))) == whole
 
 
 def test_heavy_items_end_in_smaller_parts(folder: Folder) -> None:
     weights = [MAX_PART_WEIGHT // 2] * 10
-    summary = process_parts(Lent(folder), range(10), 3, Doubler, {}, ("doubles",), 0.0, weights=weights)
+    summary = process_parts(LocalContext(folder), range(10), 3, Doubler, {}, ("doubles",), 0.0, weights=weights)
     assert summary.num_parts == 5
     assert read_table(folder, "doubles")["item"].to_pylist() == list(range(10))
 
@@ -137,14 +121,14 @@ class Counter:
             yield {"numbers": rows, "rejected": pa.Table.from_pylist(bad, REJECTED_SCHEMA), "odd": number % 2}
 
 
-def count(context: Lent, items: list[int], limit: float = 0.0, **arguments: Any) -> PartsSummary:
+def count(context: LocalContext, items: list[int], limit: float = 0.0, **arguments: Any) -> PartsSummary:
     return process_parts(context, items, 1, Counter, arguments, ("numbers",), limit, rejected_of="rows")
 
 
 @pytest.mark.parametrize("where", ["local", "memory"])
 def test_pieces_of_a_part_become_its_row_groups_as_they_come(tmp_path: Path, where: str) -> None:
     folder = Folder(str(tmp_path / "out") if where == "local" else f"memory://{uuid.uuid4().hex}")
-    summary = count(Lent(folder), [3, 1], 0.5, bad=2)
+    summary = count(LocalContext(folder), [3, 1], 0.5, bad=2)
     assert summary == PartsSummary(2, 2, num_rejected=1, num_rows={"numbers": 5}, counts={"odd": 3})
     assert summary.metrics == {"num_items": 2, "num_rejected": 1, "num_numbers": 5, "num_odd": 3}
     refs = row_group_refs(folder, "numbers")
@@ -157,7 +141,7 @@ def test_pieces_of_a_part_become_its_row_groups_as_they_come(tmp_path: Path, whe
     whole = contents(folder)
     assert "rejected-00001.parquet" not in whole
     folder.delete("numbers-00001.parquet")
-    assert count(Lent(folder), [3, 1], 0.5, bad=2) == summary
+    assert count(LocalContext(folder), [3, 1], 0.5, bad=2) == summary
     assert contents(folder) == whole
 
 
@@ -172,29 +156,29 @@ def test_a_table_of_one_piece_is_the_table_written_whole(folder: Folder) -> None
 
 def test_an_error_between_pieces_leaves_no_file_of_the_part(folder: Folder) -> None:
     with pytest.raises(ValueError, match="4 is too large"):
-        count(Lent(folder), [3, 5], last=3)
+        count(LocalContext(folder), [3, 5], last=3)
     assert sorted(os.listdir(folder.uri)) == ["numbers-00000.parquet", "parts"]
     assert os.listdir(f"{folder.uri}/parts") == ["00000.json"]
 
 
 def test_of_rows_too_many_rejected_are_told_at_the_end_alone(folder: Folder) -> None:
-    assert count(Lent(folder.child("a")), [9, 2], 0.025, bad=8).num_rejected == 1  # of 38 rows, then of 41
+    assert count(LocalContext(folder.child("a")), [9, 2], 0.025, bad=8).num_rejected == 1  # of 38 rows, then of 41
     message = r"^2 of 5 rows are rejected, more than max_rejected_fraction=0\.1 allows; first: 2: is bad; 2: is bad; "
     with pytest.raises(ValueError, match=message):
-        count(Lent(folder.child("b")), [1, 2, 2], 0.1, bad=2)
+        count(LocalContext(folder.child("b")), [1, 2, 2], 0.1, bad=2)
     assert folder.child("b").exists("parts/00002.json")
 
 
 def test_progress_in_place_tells_rows_too(folder: Folder) -> None:
-    context = Lent(folder)
+    context = LocalContext(folder)
     count(context, [2, 1])
     rows = [f"items, {number} rows" for number in (0, 1, 3, 3, 4)]
-    assert context.units == ["items", *rows[:3], "items", *rows[3:], "items"]
+    assert [unit for _, _, unit in context.progress] == ["items", *rows[:3], "items", *rows[3:], "items"]
 
 
 def test_an_error_keeps_the_parts_before_it(folder: Folder) -> None:
     with pytest.raises(ValueError, match="item -1 is negative"):
-        process_parts(Lent(folder), [1, 2, 3, -1], 3, Doubler, {}, ("doubles",), 0.0)
+        process_parts(LocalContext(folder), [1, 2, 3, -1], 3, Doubler, {}, ("doubles",), 0.0)
     assert folder.names() == ["doubles-00000.parquet", "parts/00000.json"]
 
 
@@ -204,22 +188,22 @@ def test_too_many_rejected_stop_the_run_as_soon_as_that_is_certain(folder: Folde
     )
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
-            run(Lent(folder), bad=(0, 1), limit=0.1)
-    assert run(Lent(folder.child("fewer")), bad=(0,), limit=0.1).num_rejected == 1
+            run(LocalContext(folder), bad=(0, 1), limit=0.1)
+    assert run(LocalContext(folder.child("fewer")), bad=(0,), limit=0.1).num_rejected == 1
 
 
 def test_nothing_to_process_is_an_error(folder: Folder) -> None:
     with pytest.raises(ValueError, match="holds no items"):
-        run(Lent(folder), num_items=0)
+        run(LocalContext(folder), num_items=0)
 
 
 def test_parts_work_in_a_store_that_is_not_a_disk() -> None:
     folder = Folder(f"memory://{uuid.uuid4().hex}")
-    run(Lent(folder))
-    run(Lent(folder))
+    run(LocalContext(folder))
+    run(LocalContext(folder))
     assert read_table(folder, "doubles", ["item"])["item"].to_pylist() == list(range(10))
     with pytest.raises(ValueError, match="seen by one process only"):
-        run(Lent(folder.child("x"), Resources(num_workers=1)))
+        run(LocalContext(folder.child("x"), Resources(num_workers=1)))
 
 
 def test_equal_tables_are_equal_bytes_however_they_are_chunked(folder: Folder) -> None:
@@ -241,12 +225,12 @@ def test_actors_give_the_bytes_of_one_process_even_when_one_is_killed(
     folder: Folder, tmp_path: Path, ray_session: Any
 ) -> None:
     ray_session.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    run(Lent(folder.child("here")), bad=(4,))
-    context = Lent(folder.child("ray"), Resources(num_workers=2))
+    run(LocalContext(folder.child("here")), bad=(4,))
+    context = LocalContext(folder.child("ray"), Resources(num_workers=2))
     run(context, bad=(4,), deadly=7, grave=str(tmp_path / "grave"))
     assert (tmp_path / "grave").exists()
     assert contents(folder.child("ray")) == contents(folder.child("here"))
-    assert context.progress[-1] == (10, 10)
+    assert context.progress[-1][:2] == (10, 10)
 
 
 class Forgetful(Doubler):
@@ -260,12 +244,12 @@ class Forgetful(Doubler):
 
 def test_a_part_whose_answer_ray_lost_is_not_done_again(folder: Folder, tmp_path: Path, ray_session: Any) -> None:
     ray_session.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    run(Lent(folder.child("here")))
+    run(LocalContext(folder.child("here")))
     whole = contents(folder.child("here"))
     kept = {name: data for name, data in whole.items() if "00001" in name}
     there, seen = folder.child("ray"), tmp_path / "seen"
     arguments = {"seen": str(seen), "kept": kept, "place": there}
-    process_parts(Lent(there, Resources(num_workers=1)), range(10), 3, Forgetful, arguments, ("doubles",), 0.5)
+    process_parts(LocalContext(there, Resources(num_workers=1)), range(10), 3, Forgetful, arguments, ("doubles",), 0.5)
     assert sorted(seen.read_text().split()) == ["0", "6", "9"]
     assert contents(there) == whole
 
@@ -285,7 +269,7 @@ def test_a_lost_cluster_is_told_apart_from_an_error_of_the_work(ray_session: Any
 def test_an_error_in_an_actor_keeps_its_message(folder: Folder, ray_session: Any) -> None:
     ray_session.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with pytest.raises(ValueError, match=r"^bad holds 666; take it out$"):
-        run(Lent(folder, Resources(num_workers=1)), bad=(666,))
+        run(LocalContext(folder, Resources(num_workers=1)), bad=(666,))
 
 
 def test_workers_that_never_fit_are_refused_at_once(folder: Folder, ray_session: Any) -> None:
@@ -293,4 +277,4 @@ def test_workers_that_never_fit_are_refused_at_once(folder: Folder, ray_session:
     resources = Resources(num_workers=2, num_cpus=cpus / 2)
     message = rf"2 workers x {cpus / 2:g} CPUs \+ 1 spare = {cpus + 1:g}, but the Ray cluster has {cpus:g}"
     with pytest.raises(ValueError, match=message):
-        run(Lent(folder, resources))
+        run(LocalContext(folder, resources))

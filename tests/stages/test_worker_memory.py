@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import resource
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,24 +12,11 @@ import pytest
 
 from regionclip.teachers.memory import keep_freed_memory
 from stages.contract import Resources
+from stages.local_context import LocalContext
 from stages.parts import process_parts, read_table
 from stages.storage import Folder
 
 NUM_PAGES = (96 << 20) // 4096
-
-
-@dataclass
-class Lent:
-    """A context of one Ray worker."""
-
-    folder: Folder
-    resources: Resources = field(default_factory=lambda: Resources(num_workers=1, num_cpus=1))
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-    def advance(self, done: int, total: int, unit: str) -> None: ...
 
 
 class Toucher:
@@ -51,5 +37,7 @@ class Toucher:
 @pytest.mark.usefixtures("ray_session")
 def test_a_ray_worker_uses_a_large_block_that_it_freed_again_without_page_faults(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path / "out"))
-    process_parts(Lent(folder), range(4), 1, Toucher, {}, ("faults",), 0.0)
+    process_parts(
+        LocalContext(folder, Resources(num_workers=1, num_cpus=1)), range(4), 1, Toucher, {}, ("faults",), 0.0
+    )
     assert min(read_table(folder, "faults")["faults"].to_pylist()) < NUM_PAGES / 10

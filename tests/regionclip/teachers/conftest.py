@@ -14,11 +14,11 @@ from torch import Tensor
 from regionclip.clip_models import create_clip
 
 FAMILIES = ("rgc-test-rn", "rgc-test-vit", "rgc-test-custom-text", "rgc-test-coca", "rgc-test-convnext")
-NINE = "rgc-test-rn-9x9"
+NINE = "rgc-test-rn-9x9"  # the attention pool of RN50x4, two blocks in the last stage
 
 
 @pytest.fixture(scope="session")
-def clips(tiny_clip: CLIP) -> dict[str, Any]:
+def clips(tiny_clip: CLIP, make_clip: Callable[[str], Any]) -> dict[str, Any]:
     """The models of FAMILIES and NINE by name; a teacher copies the tower, so they stay as they are."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -27,21 +27,7 @@ def clips(tiny_clip: CLIP) -> dict[str, Any]:
             for name, weight in clip.visual.named_parameters():
                 if weight.ndim == 1 or "positional" in name:
                     torch.nn.init.normal_(weight, float("norm" in name and "weight" in name), 0.2)
-    return {FAMILIES[0]: tiny_clip, **made, NINE: _nine_by_nine()}
-
-
-def _nine_by_nine() -> Any:
-    """A ResNet with the attention pool of RN50x4, two blocks in its last stage, and no identity in its norms."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        clip = create_clip(NINE)
-        for module in clip.visual.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                torch.nn.init.normal_(module.weight, 1.0, 0.2)
-                torch.nn.init.normal_(module.bias, 0.0, 0.2)
-                module.running_mean.normal_(0.0, 0.2)
-                module.running_var.uniform_(0.5, 1.5)
-    return clip
+    return {FAMILIES[0]: tiny_clip, **made, NINE: make_clip(NINE)}
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages.compare_recipes import CompareConfig, compare_recipes, readable_images, stage_for
-from stages.contract import Resources, Result
+from stages.contract import Result
 from stages.lineage import lineage
+from stages.local_context import LocalContext
 from stages.storage import Folder
 
 NAMES = ("plain CLIP start", "image-text control", "paper's recipe", "caption-guided labels")
@@ -26,21 +27,9 @@ NOTES = (
 Make = Callable[..., Any]
 
 
-@dataclass
-class Lent:
-    """The part of a Context that the stage uses."""
-
-    folder: Folder
-    resources: Resources = field(default_factory=Resources)
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
-
-    def advance(self, done: int, total: int, unit: str) -> None: ...
-
-
 def compare(scenes: Any, out: Path, **changes: Any) -> tuple[Result, str, dict[str, Any]]:
     config = CompareConfig(**{"names": NAMES, "notes": NOTES, "control": 1, "num_pictures": 2, **changes})
-    context = Lent(Folder(str(out)))
+    context = LocalContext(Folder(str(out)))
     stage_for(config.names).key(config, scenes.inputs)
     result = compare_recipes(context, config, **scenes.inputs)
     return result, (out / "report.html").read_text(), json.loads((out / "comparison.json").read_text())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +20,11 @@ from regionclip.schemas import CAPTIONS, CONCEPTS, DROPPED, PHRASE_GROUPS, PHRAS
 from stages import extract_concepts, parse_captions
 from stages.contract import Artifact, Resources
 from stages.extract_concepts import ConceptsConfig
+from stages.local_context import LocalContext
 from stages.parts import read_table
 from stages.storage import Folder
 
 Run = Callable[..., Artifact]
-
-
-@dataclass
-class Lent:
-    """A context that keeps what it is told."""
-
-    folder: Folder
-    resources: Resources = field(default_factory=lambda: Resources(num_workers=0))
-    said: list[str] = field(default_factory=list)
-    progress: list[tuple[int, int]] = field(default_factory=list)
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
-
-    def advance(self, done: int, total: int, unit: str) -> None:
-        self.progress.append((done, total))
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 RULES = ParsingConfig(("rules",))
@@ -117,11 +99,11 @@ def test_workers_and_restarts_change_no_byte(
 ) -> None:
     here = run_stage(parse_captions.STAGE, RULES, captions=captions)
     folder = Folder(str(tmp_path / "spread"))
-    parse_captions.parse_captions(Lent(folder, Resources(num_workers=2, num_cpus=0.5)), RULES, captions)
+    parse_captions.parse_captions(LocalContext(folder, Resources(num_workers=2, num_cpus=0.5)), RULES, captions)
     there = Artifact("phrases", "spread", folder)
     assert contents(here) == contents(there)
     folder.delete("phrases-00001.parquet")
-    parse_captions.parse_captions(Lent(folder), RULES, captions)
+    parse_captions.parse_captions(LocalContext(folder), RULES, captions)
     assert contents(here) == contents(there)
 
 
@@ -144,9 +126,11 @@ def test_names_that_are_counted_under_another_spelling_are_told(
     run_stage: Run, captions: Artifact, tmp_path: Path
 ) -> None:
     phrases = run_stage(parse_captions.STAGE, RULES, captions=captions)
-    context = Lent(Folder(str(tmp_path / "pool")))
+    context = LocalContext(Folder(str(tmp_path / "pool")))
     extract_concepts.extract_concepts(context, ConceptsConfig(("Cats", "dog")), phrases)
-    assert context.progress == [(bucket, NUM_BUCKETS) for bucket in range(NUM_BUCKETS + 1)]
+    assert [(done, total) for done, total, _ in context.progress] == [
+        (bucket, NUM_BUCKETS) for bucket in range(NUM_BUCKETS + 1)
+    ]
     assert context.said == ["listed names are counted as captions have them: 'Cats' as 'cat'"]
 
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,13 @@ import pytest
 from regionclip.captions import reading
 from stages import read_captions
 from stages.contract import Artifact, Resources
+from stages.local_context import LocalContext
 from stages.parts import read_table
 from stages.read_captions import CaptionsConfig
 from stages.rows import row_group_refs
 from stages.storage import Folder
 
 Run = Callable[..., Artifact]
-
-
-@dataclass(frozen=True)
-class Lent:
-    """A context that keeps the progress it is told."""
-
-    folder: Folder
-    resources: Resources = field(default_factory=lambda: Resources(num_workers=0))
-    progress: list[str] = field(default_factory=list)
-
-    def log(self, metrics: object, step: int) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-    def advance(self, done: int, total: int, unit: str) -> None:
-        self.progress.append(f"{done}/{total} {unit}")
 
 
 @pytest.fixture
@@ -91,10 +76,11 @@ def test_row_groups_are_of_fixed_size_and_progress_is_told_by_rows(
 ) -> None:
     pieces = reading.caption_pieces
     monkeypatch.setattr(read_captions, "caption_pieces", lambda file, config: pieces(file, config, 3))
-    context = Lent(Folder(str(tmp_path / "out")))
+    context = LocalContext(Folder(str(tmp_path / "out")))
     read_captions.read_captions(context, config_of(root, "lines.txt"))
     assert [ref.num_rows for ref in row_group_refs(context.folder, "captions")] == [3, 3, 1]
-    assert context.progress == ["0/1 items", *(f"0/1 items, {rows} rows" for rows in (3, 6, 7)), "1/1 items"]
+    units = ["items", *(f"items, {rows} rows" for rows in (3, 6, 7)), "items"]
+    assert context.progress == [(done, 1, unit) for done, unit in zip((0, 0, 0, 0, 1), units, strict=True)]
 
 
 def test_the_key_is_of_the_bytes_and_of_what_changes_rows(root: Path, tmp_path: Path) -> None:
@@ -134,7 +120,7 @@ def test_captions_come_from_a_store_that_is_not_a_disk(root: Path, run_stage: Ru
         config_of(root, root="", files=tuple(f"{where}/{name}" for name in FILES)),
     ):
         assert read_captions.STAGE.key(config, {}) == here.key
-        context = Lent(Folder(f"memory://{uuid.uuid4().hex}"))
+        context = LocalContext(Folder(f"memory://{uuid.uuid4().hex}"))
         read_captions.read_captions(context, config)
         made = contents(context.folder)
         assert made.items() <= contents(here.folder).items()
@@ -144,7 +130,7 @@ def test_captions_come_from_a_store_that_is_not_a_disk(root: Path, run_stage: Ru
 def test_a_restart_reads_only_the_files_that_are_missing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context, read = Lent(Folder(str(tmp_path / "out"))), list[str]()
+    context, read = LocalContext(Folder(str(tmp_path / "out"))), list[str]()
     read_captions.read_captions(context, config_of(root))
     whole = contents(context.folder)
     context.folder.delete("captions-00001.parquet")
@@ -170,13 +156,13 @@ def test_an_error_in_the_middle_of_a_file_leaves_no_part_of_it(
     (root / "captions.json").write_text(json.dumps(data))
     folder = Folder(str(tmp_path / "out"))
     with pytest.raises(ValueError, match="no annotation has a 'caption'"):
-        read_captions.read_captions(Lent(folder), config_of(root, "lines.txt", "captions.json"))
+        read_captions.read_captions(LocalContext(folder), config_of(root, "lines.txt", "captions.json"))
     assert sorted(path.name for path in Path(folder.uri).rglob("*.*")) == ["00000.json", "captions-00000.parquet"]
 
 
 def test_actors_give_the_bytes_of_one_process(root: Path, tmp_path: Path, ray_session: Any) -> None:
     here, there = (
-        Lent(Folder(str(tmp_path / name)), Resources(num_workers=num_workers))
+        LocalContext(Folder(str(tmp_path / name)), Resources(num_workers=num_workers))
         for name, num_workers in (("here", 0), ("there", 2))
     )
     for context in (here, there):
@@ -200,7 +186,7 @@ def test_captions_that_cannot_be_read_are_refused_and_nothing_is_made_of_them(
     root: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     (root / "empty.txt").touch()
-    context = Lent(Folder(str(tmp_path / "out")))
+    context = LocalContext(Folder(str(tmp_path / "out")))
     with pytest.raises(ValueError, match=message):
         read_captions.read_captions(context, config_of(root, **changes))
     assert "empty" in message or not context.folder.exists("parts")

@@ -8,7 +8,7 @@ import pickle
 import shutil
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,13 @@ from regionclip.loading import load_batches
 from stages import listed_images, read_captions, read_images
 from stages.contract import Artifact, Resources
 from stages.listed_images import image_files, image_records, images_folder
+from stages.local_context import LocalContext
 from stages.parts import read_table
 from stages.read_captions import CaptionsConfig
 from stages.read_images import ImagesConfig
 from stages.storage import Folder
 
 Run = Callable[..., Artifact]
-
-
-@dataclass(frozen=True)
-class Lent:
-    """A context with a choice of resources."""
-
-    folder: Folder
-    resources: Resources = field(default_factory=lambda: Resources(num_workers=0))
-
-    def log(self, metrics: object, step: int) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-    def advance(self, done: int, total: int, unit: str) -> None: ...
 
 
 def picture(value: int) -> bytes:
@@ -216,7 +203,7 @@ def test_a_restart_lists_the_missing_files_alone_and_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(str(tmp_path))
-    config, context = ImagesConfig(str(tmp_path), "tars"), Lent(Folder(str(tmp_path / "out")))
+    config, context = ImagesConfig(str(tmp_path), "tars"), LocalContext(Folder(str(tmp_path / "out")))
     read_images.read_images(context, config)
     first = {name: context.folder.read(name) for name in context.folder.names()}
     context.folder.delete("images-00001.parquet")
@@ -233,7 +220,7 @@ def test_a_restart_lists_the_missing_files_alone_and_gives_the_same_bytes(
 def test_plain_files_come_in_parts_with_one_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(str(tmp_path))
     monkeypatch.setattr(read_images, "_PLAIN_FILES_OF_A_PART", 4)
-    context = Lent(Folder(str(tmp_path / "out")))
+    context = LocalContext(Folder(str(tmp_path / "out")))
     read_images.read_images(context, ImagesConfig(str(tmp_path), "plain", format="folder"))
     assert context.folder.exists("images-00001.parquet")
     assert read_table(context.folder, "images")["image_id"].to_pylist() == list(range(6))
@@ -289,7 +276,7 @@ def test_actors_list_the_same_images(tmp_path: Path, run_stage: Run, ray_session
     fill(str(tmp_path))
     config = ImagesConfig(str(tmp_path), "tars")
     here = run_stage(read_images.STAGE, config)
-    context = Lent(Folder(str(tmp_path / "out")), Resources(num_workers=1))
+    context = LocalContext(Folder(str(tmp_path / "out")), Resources(num_workers=1))
     read_images.read_images(context, config)
     for name in ("images-00000.parquet", "images-00001.parquet"):
         assert context.folder.read(name) == here.folder.read(name)

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from regionclip import schemas
-from stages.contract import MANIFEST, Artifact, Resources
+from stages.contract import MANIFEST, Artifact
+from stages.local_context import LocalContext
 from stages.parts import write_table
 from stages.report_labels import ReportLabelsConfig, stage_for
 from stages.storage import Folder
@@ -27,23 +28,6 @@ CONFIG = ReportLabelsConfig(num_images=4, num_concepts=2, num_crops=3, groups={"
 Labels = Mapping[int, Sequence[tuple[int, float, bool]]]
 """Of each image its regions: concept, score, keep."""
 LABELS: Labels = {image: [(0, 0.9, True), (1, 0.6, image % 2 == 0), (2, 0.3, False)] for image in range(1, 7)}
-
-
-@dataclass(frozen=True)
-class Context:
-    """A stage's context without progress or tracker."""
-
-    folder: Folder
-    resources: Resources
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        pass
-
-    def advance(self, done: int, total: int, unit: str) -> None:
-        assert done <= total, unit
-
-    def say(self, text: str) -> None:
-        pass
 
 
 def manifest(stage: str, config: Mapping[str, Any], inputs: Mapping[str, Artifact], **more: object) -> dict[str, Any]:
@@ -127,7 +111,7 @@ class Store:
         others = sum(each.startswith("labels_") for each in inputs)
         stage = stage_for(others)
         stage.key(config, inputs)
-        result = stage.run(Context(folder, Resources(num_workers=0)), config, **inputs)
+        result = stage.run(LocalContext(folder), config, **inputs)
         return Made(folder, dict(result.metrics), json.loads(folder.read("audit.json")), read(folder))
 
 

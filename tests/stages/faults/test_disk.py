@@ -6,7 +6,6 @@ import io
 import random
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from pipelines.runner import NoTracker, Runner, Status
 from stages.contract import Context, Resources, Result, Stage
+from stages.local_context import LocalContext
 from stages.parts import process_parts, read_table, write_table
 from stages.rows import RowReader, RowRef
 from stages.storage import Folder
@@ -111,16 +111,6 @@ def test_records_on_the_same_full_disk_do_not_hide_which_file_was_not_written(tm
         run(stage, Resources())
 
 
-@dataclass
-class Lent:
-    """A context that works in place."""
-
-    folder: Folder
-    resources: Resources = field(default_factory=lambda: Resources(num_workers=0))
-
-    def advance(self, done: int, total: int, unit: str) -> None: ...
-
-
 class Copier:
     """Copies the rows that it is given references to."""
 
@@ -139,8 +129,8 @@ def test_an_input_that_is_gone_is_named_and_may_come_back(tmp_path: Path) -> Non
     kept = source.read("numbers-00001.parquet")
     source.delete("numbers-00001.parquet")
     with pytest.raises(ValueError, match=r"in holds no table 'numbers-00001'; its files are numbers-00000\.parquet"):
-        process_parts(Lent(target), refs, 1, Copier, {"source": source}, ("copies",), 0.0)
+        process_parts(LocalContext(target), refs, 1, Copier, {"source": source}, ("copies",), 0.0)
     assert target.exists("parts/00001.json")
     source.write("numbers-00001.parquet", kept)
-    process_parts(Lent(target), refs, 1, Copier, {"source": source}, ("copies",), 0.0)
+    process_parts(LocalContext(target), refs, 1, Copier, {"source": source}, ("copies",), 0.0)
     assert read_table(target, "copies")["number"].to_pylist() == [0, 1, 2, 3]

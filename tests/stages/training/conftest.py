@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from regionclip.training.schedule import OptimizerConfig
 from regionclip.training.transfer import TransferConfig
 from stages import encode_regions, label_regions, pretrain, propose_regions, train_proposer, transfer
 from stages.contract import MANIFEST, Artifact, Resources, Stage
+from stages.local_context import LocalContext
 from stages.parts import write_table
 from stages.storage import Folder
 
@@ -35,25 +35,8 @@ COLOURS = {"cat": "orange", "cup": "white", "kite": "red", "anchor": "blue"}
 CLASSES = tuple(COLOURS)
 BASE, NOVEL = CLASSES[:3], CLASSES[3:]
 SAME_SIZE = ResizeConfig("pretraining", 64, 96)
+RESOURCES = Resources(num_workers=0, batch_size=4)
 SHORT = OptimizerConfig(learning_rate=0.01, warmup_steps=2, schedule="constant")
-
-
-@dataclass
-class Lent:
-    """A context without Ray that keeps what is logged."""
-
-    folder: Folder
-    resources: Resources = field(default_factory=lambda: Resources(num_workers=0, batch_size=4))
-    logged: dict[int, dict[str, float]] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self.logged[step] = dict(metrics)
-
-    def advance(self, done: int, total: int, unit: str) -> None: ...
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @dataclass
@@ -68,18 +51,20 @@ class World:
         artifact.folder.write(MANIFEST, json.dumps(manifest).encode())
         return artifact
 
-    def run(self, stage: Stage, config: Any, key: str, context: Lent | None = None, **inputs: Artifact) -> Artifact:
+    def run(
+        self, stage: Stage, config: Any, key: str, context: LocalContext | None = None, **inputs: Artifact
+    ) -> Artifact:
         """Run a stage without Ray and commit what it wrote."""
         stage.key(config, inputs)
         folder = Folder(str(self.store / stage.output / key))
-        result = stage.run(context or Lent(folder), config, **inputs)
+        result = stage.run(context or LocalContext(folder, RESOURCES), config, **inputs)
         given = {name: {"kind": artifact.kind, "key": artifact.key} for name, artifact in inputs.items()}
         facts = {"external": dict(result.external), "metrics": dict(result.metrics), "inputs": given}
         return self.artifact(stage.output, key, **facts)
 
-    def lent(self, kind: str, key: str) -> Lent:
+    def lent(self, kind: str, key: str) -> LocalContext:
         """A context to run a stage with, whose words are kept."""
-        return Lent(Folder(str(self.store / kind / key)))
+        return LocalContext(Folder(str(self.store / kind / key)), RESOURCES)
 
     def __getitem__(self, name: str) -> Artifact:
         return self.artifacts[name]
