@@ -19,7 +19,6 @@ from regionclip.proposals.listed import (
     ListedProposer,
     Scores,
     listed_counts,
-    listed_ids,
     listed_in_parquet,
     read_coco_results,
     true_boxes,
@@ -187,11 +186,10 @@ def propose_regions(
     others.
     """
     _check_inputs(config, {"rpn": proposer, "ground_truth": boxes})
-    given = Given(
-        None if proposer is None else proposer.folder,
-        None if boxes is None else boxes.folder,
-        None if config.precomputed is None else _precomputed(context, config.precomputed, images),
-    )
+    precomputed, counts = None, dict[int, int]()
+    if config.precomputed is not None:
+        precomputed, counts = _precomputed(context, config.precomputed, images)
+    given = Given(None if proposer is None else proposer.folder, None if boxes is None else boxes.folder, precomputed)
     arguments = {
         "config": config,
         "listed": images.folder,
@@ -201,7 +199,7 @@ def propose_regions(
         "device": context.resources.device,
     }
     rows, fraction = table_rows(images, "images"), config.max_rejected_fraction
-    weights = _num_unbounded(config, images, boxes, given)
+    weights = _num_unbounded(config, images, boxes, counts)
     summary = process_parts(
         context, rows, config.part_size, RegionProposer, arguments, ("proposals",), fraction, weights=weights
     )
@@ -212,15 +210,12 @@ def propose_regions(
 
 
 def _num_unbounded(
-    config: ProposeConfig, images: Artifact, boxes: Artifact | None, given: Given
+    config: ProposeConfig, images: Artifact, boxes: Artifact | None, precomputed: Mapping[int, int]
 ) -> NDArray[np.int64] | None:
     """How many boxes each image may get that no number in the config bounds: windows of a grid and given ones."""
-    counts: Counter[int] = Counter()
+    counts = Counter(precomputed)
     if boxes is not None:
         counts.update(column_values(boxes, "boxes", "image_id").tolist())
-    if given.precomputed is not None:
-        folder, name, _ = given.precomputed
-        counts.update(listed_counts(folder.local() / name))
     if not counts and "grid" not in config.methods:
         return None
     listed = read_table(images, "images", ["image_id", "width", "height"])
@@ -250,8 +245,11 @@ def _check_inputs(config: ProposeConfig, inputs: Mapping[str, Artifact | None]) 
             raise ValueError(f"the proposal method is '{', '.join(config.methods)}'; {remedy}")
 
 
-def _precomputed(context: Context, config: PrecomputedConfig, images: Artifact) -> tuple[Folder, str, Scores]:
-    """Where the workers find the listed boxes as parquet: the given file, or one that is made here of JSON."""
+def _precomputed(
+    context: Context, config: PrecomputedConfig, images: Artifact
+) -> tuple[tuple[Folder, str, Scores], dict[int, int]]:
+    """Where the workers find the listed boxes as parquet, the given file or one that is made here of JSON; and how
+    many there are of each image."""
     source = _existing(config)
     if source.suffix == ".json":
         work, name = context.folder.child(WORK), "precomputed"
@@ -260,13 +258,16 @@ def _precomputed(context: Context, config: PrecomputedConfig, images: Artifact) 
         place: tuple[Folder, str, Scores] = work, f"{name}.parquet", "logit"
     else:
         place = Folder(str(source.parent)), source.name, config.scores or "logit"
-    ids, wanted = listed_ids(place[0].local() / place[1]), column_values(images, "images", "image_id")
-    known = int(np.isin(wanted, ids).sum())
+    counts = listed_counts(place[0].local() / place[1])
+    wanted = column_values(images, "images", "image_id").tolist()
+    known = sum(image_id in counts for image_id in wanted)
     if not known:
-        raise ValueError(f"{source} lists boxes of {len(ids)} images and none of these {len(wanted)}; compare the ids")
+        raise ValueError(
+            f"{source} lists boxes of {len(counts)} images and none of these {len(wanted)}; compare the ids"
+        )
     if known < len(wanted):
         context.say(f"{source.name} lists boxes for {known} of {len(wanted)} images, the others get none of it")
-    return place
+    return place, counts
 
 
 def _existing(config: PrecomputedConfig) -> Path:

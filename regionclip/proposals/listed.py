@@ -96,27 +96,25 @@ def listed_in_parquet(path: Path, scores: Scores = "logit") -> Lookup:
 
 
 def listed_counts(path: Path) -> dict[int, int]:
-    """How many boxes a parquet file for `listed_in_parquet` has of each image."""
-    table = pq.read_table(path, columns=["image_id", "objectness"])
-    counts = pc.fill_null(pc.list_value_length(table["objectness"]), 0)
-    return dict(zip(table["image_id"].to_pylist(), counts.to_pylist(), strict=True))
+    """How many boxes a parquet file for `listed_in_parquet` has of each image, by its id.
 
-
-def listed_ids(path: Path) -> NDArray[np.int64]:
-    """The image ids of a parquet file for `listed_in_parquet`; ValueError unless it is one and names no image twice."""
+    Raises ValueError unless it is such a file and names no image twice.
+    """
     try:
         schema = pq.read_schema(path)
         missing = [name for name in COLUMNS if name not in schema.names]
         if missing:
             raise ValueError(f"it has no column {', '.join(missing)}, only {', '.join(schema.names)}")
         schema.empty_table().select(COLUMNS).cast(_SCHEMA)
-        ids: NDArray[np.int64] = pq.read_table(path, columns=["image_id"])["image_id"].cast(pa.int64()).to_numpy()
+        table = pq.read_table(path, columns=["image_id", "objectness"])
+        ids: NDArray[np.int64] = table["image_id"].cast(pa.int64()).to_numpy()
     except (ValueError, NotImplementedError, OSError) as error:
         raise ValueError(f"{path}: {error}; give one row an image: image_id, boxes and objectness") from error
-    values, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(f"{path}: image {values[counts > 1][0]} stands in {counts.max()} rows; give one row an image")
-    return ids
+    values, rows = np.unique(ids, return_counts=True)
+    if (rows > 1).any():
+        raise ValueError(f"{path}: image {values[rows > 1][0]} stands in {rows.max()} rows; give one row an image")
+    counts = pc.fill_null(pc.list_value_length(table["objectness"]), 0)
+    return dict(zip(ids.tolist(), counts.to_pylist(), strict=True))
 
 
 def read_coco_results(path: Path, scores: Scores = "probability") -> pa.Table:

@@ -14,7 +14,7 @@ from regionclip.loading import ImageRecord
 from regionclip.proposals.listed import (
     ListedProposer,
     listed_boxes,
-    listed_ids,
+    listed_counts,
     listed_in_parquet,
     read_coco_results,
     true_boxes,
@@ -130,7 +130,7 @@ def test_parquet_gives_the_boxes_of_the_images_asked_for(tmp_path: Path, inner: 
         "objectness": pa.array([[0.25], [0.5, 0.75], []], pa.list_(pa.float64())),
     }
     pq.write_table(pa.table(columns), path)
-    assert listed_ids(path).tolist() == [5, 7, 9]
+    assert listed_counts(path) == {5: 1, 7: 2, 9: 0}
     found = listed_in_parquet(path)([7, 8, 9])
     assert {image_id: len(each) for image_id, each in found.items()} == {7: 2, 9: 0}
     assert found[7].objectness.tolist() == [0.5, 0.75]
@@ -149,7 +149,7 @@ def test_parquet_of_another_form_is_refused(tmp_path: Path, columns: dict[str, A
     path = tmp_path / "boxes.parquet"
     pq.write_table(pa.table(columns), path)
     with pytest.raises(ValueError, match=message):
-        listed_ids(path)
+        listed_counts(path)
 
 
 def test_boxes_and_objectness_of_unequal_length_are_refused() -> None:
