@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from label_agreement import agreement
+from label_agreement import agreement, print_agreement
 from label_arrangements import Arrangement, count_flops, matmul_rate
 from label_gpu import gpu
 from record import write_result
@@ -119,7 +119,7 @@ def main() -> None:
         print_bare(results)
     elif arguments.benchmark == "agreement":
         results = agreement()
-        print(results)
+        print_agreement(results)
     elif arguments.benchmark == "gpu":
         results = gpu(arguments.model, (arguments.height, arguments.width))
     else:

@@ -86,5 +86,18 @@ def stored_in_8_bits() -> list[dict[str, Any]]:
     return rows
 
 
+def print_agreement(results: dict[str, Any]) -> None:
+    """The table of `agreement`."""
+    print(f"{results['regions']} true boxes{'':<10} {'as fp32':>8} {'right':>8}")
+    for name, shares in results.items():
+        if isinstance(shares, dict):
+            print(f"{name:<24} {shares.get('as_fp32', 1.0):8.1%} {shares['right']:8.1%}")
+    for row in results["int8 against float16"]:
+        print(
+            f"int8 against float16, {row['regions']:,} proposals at temperature {row['temperature']}: same first concept "
+            f"{row['same_first']:.1%}, its log-probability off by {row['mean_change_of_log_probability']:.4f} on average"
+        )
+
+
 def _share(found: torch.Tensor, expected: torch.Tensor) -> float:
     return round(float((found == expected).float().mean()), 4)
