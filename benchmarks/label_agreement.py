@@ -93,9 +93,10 @@ def print_agreement(results: dict[str, Any]) -> None:
         if isinstance(shares, dict):
             print(f"{name:<24} {shares.get('as_fp32', 1.0):8.1%} {shares['right']:8.1%}")
     for row in results["int8 against float16"]:
+        moved = row["mean_change_of_log_probability"]
         print(
-            f"int8 against float16, {row['regions']:,} proposals at temperature {row['temperature']}: same first concept "
-            f"{row['same_first']:.1%}, its log-probability off by {row['mean_change_of_log_probability']:.4f} on average"
+            f"int8 against float16, {row['regions']:,} proposals, temperature {row['temperature']}: same first concept "
+            f"{row['same_first']:.1%}, log-probability off by {moved:.4f} on average"
         )
 
 
