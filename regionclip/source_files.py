@@ -6,6 +6,7 @@ import functools
 import gzip
 import hashlib
 import io
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -61,6 +62,29 @@ def files_sha256(wheres: Sequence[str]) -> list[str]:
     with ThreadPoolExecutor(_NUM_REQUESTS) as threads:
         found |= zip(remote, threads.map(_remote_sha256, remote), strict=True)
     return [found[where] for where in wheres]
+
+
+def named_sha256(where: str, remedy: str) -> str:
+    """What the file at a path or URI that a user named hashes to; ValueError with the remedy where there is none."""
+    files, path = file_system(where)
+    with _reading(where):
+        if not files.isfile(path):
+            raise ValueError(f"{where}: no such file; {remedy}")
+    return files_sha256([where if "://" in where else path])[0]
+
+
+@contextmanager
+def on_disk(where: str) -> Iterator[Path]:
+    """A local path of the file at a path or URI; of a remote one a copy that goes with the block."""
+    files, path = file_system(where)
+    if "://" not in where:
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="rgc-") as scratch:
+        copy = Path(scratch) / PurePosixPath(path).name
+        with _reading(where):
+            files.get_file(path, str(copy))
+        yield copy
 
 
 def stays_below(name: str) -> bool:

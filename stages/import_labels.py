@@ -11,11 +11,11 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from regionclip.digests import file_sha256
 from regionclip.labels.choosing import Choice
 from regionclip.labels.correcting import correct
 from regionclip.labels.corrections import Corrections, read_corrections
 from regionclip.schemas import rejected_table
+from regionclip.source_files import named_sha256, on_disk
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import REJECTED, iter_tables, read_table, write_table
 from stages.rows import count_in_lists, table_schema
@@ -25,7 +25,7 @@ CONCEPTS = "concepts.json"
 
 @dataclass(frozen=True)
 class ImportLabelsConfig:
-    """corrections: the file, COCO JSON as 'rgc labels export' writes it.
+    """corrections: path or fsspec URI of the file, COCO JSON as 'rgc labels export' writes it.
 
     tolerance: pixels by which each side of a box may differ from its region's. absent: what the lack of a region that
     was shown means: 'drop' it, or 'keep' it as it is. min_score: that of the export, where the file has lost its info.
@@ -49,14 +49,14 @@ class ImportLabelsConfig:
 def import_labels(context: Context, config: ImportLabelsConfig, region_labels: Artifact) -> Result:
     """Write `region_labels-*.parquet`, `concepts.json` as it was, and annotations not taken as `rejected.parquet`."""
     names = json.loads(region_labels.folder.read(CONCEPTS))
-    path = Path(config.corrections).expanduser()
     table_schema(region_labels, "region_labels", ["uri"])
     images = read_table(region_labels, "region_labels", ["image_id", "uri"])
-    corrections = _corrections(config, path, names["concepts"], region_labels, images)
+    with on_disk(config.corrections) as path:
+        corrections = _corrections(config, path, names["concepts"], region_labels, images)
     if corrections.num_renumbered:
         counted = f"{corrections.num_renumbered:,} of {len(corrections.by_image):,} images"
         context.say(f"{counted} have other ids in {path.name} than in the labels; their names say which they are")
-    source = f"sha256:{file_sha256(path)}"
+    source = f"sha256:{_sha256(config)}"
     rejected = list(corrections.rejected)
     totals: dict[str, int] = {}
     before = 0
@@ -83,15 +83,16 @@ def import_labels(context: Context, config: ImportLabelsConfig, region_labels: A
 
 def identity(config: ImportLabelsConfig) -> Mapping[str, Any]:
     """The content of the file in place of its path, and how it is read."""
-    path = Path(config.corrections).expanduser()
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; give a corrected export of 'rgc labels' (COCO JSON)")
     return {
-        "corrections_sha256": file_sha256(path),
+        "corrections_sha256": _sha256(config),
         "tolerance": config.tolerance,
         "absent": config.absent,
         "min_score": config.min_score,
     }
+
+
+def _sha256(config: ImportLabelsConfig) -> str:
+    return named_sha256(config.corrections, "give a corrected export of 'rgc labels' (COCO JSON)")
 
 
 def _corrections(
@@ -100,8 +101,9 @@ def _corrections(
     found = read_corrections(path, concepts, images["image_id"].to_pylist(), images["uri"].to_pylist())
     if found.labels not in (None, labels.key) and config.absent == "drop":
         raise ValueError(
-            f"{path} was exported from the labels {found.labels}, not from {labels.key}, so a region that it lacks may "
-            "never have been shown; import it there, or set absent to 'keep' to take only what it states"
+            f"{config.corrections} was exported from the labels {found.labels}, not from {labels.key}, so a region "
+            "that it lacks may never have been shown; import it there, or set absent to 'keep' to take only what it "
+            "states"
         )
     shown = Choice(found.shown.everything, max(found.shown.min_score, config.min_score))
     return replace(found, shown=shown)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from regionclip.digests import file_sha256
 from regionclip.images import ResizeConfig
 from regionclip.loading import ImageRecord, load_batches, records_of
 from regionclip.proposals.listed import (
@@ -28,6 +27,7 @@ from regionclip.proposals.proposer import Images, JoinedProposers, Proposals, Pr
 from regionclip.proposals.table import proposals_table
 from regionclip.proposals.unseen import GridProposer, RandomProposer, num_grid_boxes
 from regionclip.schemas import IMAGES, rejected_table
+from regionclip.source_files import named_sha256, on_disk
 from stages.contract import WORK, Artifact, Context, Result, Stage, what_is_made
 from stages.listed_images import ImageFolder, images_folder
 from stages.parts import REJECTED, process_parts, read_table, write_table
@@ -41,17 +41,22 @@ Method = Literal["rpn", "ground_truth", "grid", "random", "precomputed"]
 class PrecomputedConfig:
     """Boxes that another program found.
 
-    file: .json with COCO results or annotations (bbox in xywh), or .parquet with one row an image: image_id, boxes
-    (xyxy), objectness; boxes in pixels of the original images. scores: what its numbers are; None takes those of
-    JSON for probabilities and those of parquet for logits.
+    file: a path or fsspec URI; .json with COCO results or annotations (bbox in xywh), or .parquet with one row an
+    image: image_id, boxes (xyxy), objectness; boxes in pixels of the original images. scores: what its numbers are;
+    None takes those of JSON for probabilities and those of parquet for logits.
     """
 
     file: str
     scores: Scores | None = None
 
     def __post_init__(self) -> None:
-        if Path(self.file).suffix not in (".json", ".parquet"):
+        if self.suffix not in (".json", ".parquet"):
             raise ValueError(f"precomputed boxes {self.file} are neither .json nor .parquet; give one of these")
+
+    @property
+    def suffix(self) -> str:
+        """The end of its name, which says what it is."""
+        return PurePosixPath(self.file).suffix
 
 
 @dataclass(frozen=True)
@@ -232,8 +237,8 @@ def identity(config: ProposeConfig) -> Mapping[str, Any]:
     """The config, with the content of the precomputed boxes in place of their path."""
     values = what_is_made(config)
     if config.precomputed is not None:
-        file = _existing(config.precomputed)
-        values["precomputed"] |= {"file": file_sha256(file), "kind": file.suffix}
+        content = named_sha256(config.precomputed.file, "set precomputed.file to one")
+        values["precomputed"] |= {"file": content, "kind": config.precomputed.suffix}
     return values
 
 
@@ -248,33 +253,29 @@ def _check_inputs(config: ProposeConfig, inputs: Mapping[str, Artifact | None]) 
 def _precomputed(
     context: Context, config: PrecomputedConfig, images: Artifact
 ) -> tuple[tuple[Folder, str, Scores], dict[int, int]]:
-    """Where the workers find the listed boxes as parquet, the given file or one that is made here of JSON; and how
-    many there are of each image."""
-    source = _existing(config)
-    if source.suffix == ".json":
-        work, name = context.folder.child(WORK), "precomputed"
-        if not work.exists(f"{name}.parquet"):
-            write_table(work, name, read_coco_results(source, config.scores or "probability"))
-        place: tuple[Folder, str, Scores] = work, f"{name}.parquet", "logit"
-    else:
-        place = Folder(str(source.parent)), source.name, config.scores or "logit"
-    counts = listed_counts(place[0].local() / place[1])
+    """Where the workers find the listed boxes as parquet, the given file or one that is made here; and how many there
+    are of each image."""
+    work, place = context.folder.child(WORK), "precomputed.parquet"
+    scores: Scores = config.scores or "logit"
+    with on_disk(config.file) as source:
+        if config.suffix == ".json":
+            scores = "logit"
+            if not work.exists(place):
+                write_table(work, "precomputed", read_coco_results(source, config.scores or "probability"))
+        elif "://" in config.file:
+            work.write(place, source.read_bytes())
+        else:
+            work, place = Folder(str(source.parent)), source.name
+    counts = listed_counts(work.local() / place)
     wanted = column_values(images, "images", "image_id").tolist()
     known = sum(image_id in counts for image_id in wanted)
     if not known:
         raise ValueError(
-            f"{source} lists boxes of {len(counts)} images and none of these {len(wanted)}; compare the ids"
+            f"{config.file} lists boxes of {len(counts)} images and none of these {len(wanted)}; compare the ids"
         )
     if known < len(wanted):
-        context.say(f"{source.name} lists boxes for {known} of {len(wanted)} images, the others get none of it")
-    return place, counts
-
-
-def _existing(config: PrecomputedConfig) -> Path:
-    path = Path(config.file).expanduser()
-    if not path.is_file():
-        raise ValueError(f"precomputed boxes {path}: no such file; set precomputed.file to one")
-    return path
+        context.say(f"{config.file} lists boxes for {known} of {len(wanted)} images, the others get none of it")
+    return (work, place, scores), counts
 
 
 STAGE = Stage(

@@ -12,7 +12,8 @@ from regionclip.training.pretrain import PretrainConfig
 from stages import import_labels, pretrain
 from stages.contract import Artifact
 from stages.import_labels import ImportLabelsConfig
-from stages.parts import iter_tables, read_table
+from stages.parts import iter_tables, read_table, table_files
+from stages.storage import Folder
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def exported(world: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def take_in(world: Any) -> Any:
-    def take(path: Path, key: str, **config: Any) -> Artifact:
+    def take(path: Path | str, key: str, **config: Any) -> Artifact:
         artifact: Artifact = world.run(
             import_labels.STAGE, ImportLabelsConfig(str(path), **config), key, region_labels=world["labels"]
         )
@@ -140,6 +141,16 @@ def test_the_key_holds_the_content_of_the_file_and_not_its_place(world: Any, exp
     assert key(copy) != before
     with pytest.raises(ValueError, match=r"none\.json: no such file"):
         key(exported.with_name("none.json"))
+
+
+def test_a_corrected_file_may_lie_behind_a_uri(world: Any, exported: Path, take_in: Any) -> None:
+    change(exported, category_id=4)
+    remote = Folder(f"memory://{exported.parent.name}")
+    remote.write("labels.json", exported.read_bytes())
+    here, there = take_in(exported, "here"), take_in(f"{remote.uri}/labels.json", "there")
+    names = table_files(here.folder, "region_labels")
+    assert [there.folder.read(name) for name in names] == [here.folder.read(name) for name in names]
+    assert here.manifest["metrics"]["num_relabelled"] == 1
 
 
 def test_wrong_settings_are_refused() -> None:

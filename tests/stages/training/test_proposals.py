@@ -20,6 +20,7 @@ from stages.parts import read_table, write_table
 from stages.propose_regions import PrecomputedConfig, ProposeConfig
 from stages.read_proposer import ProposerSourceConfig
 from stages.recall_proposals import RecallConfig
+from stages.storage import Folder
 
 PROPOSE = ProposeConfig(proposals=ProposalConfig(post_nms=20), resize=ResizeConfig("pretraining", 80, 120), part_size=5)
 
@@ -116,6 +117,24 @@ def test_the_content_of_precomputed_boxes_enters_the_key_and_their_path_does_not
         key(results(tmp_path / name, range(count))) for name, count in (("a.json", 3), ("b.json", 3), ("c.json", 4))
     )
     assert first == copy != other
+
+
+def test_precomputed_boxes_behind_a_uri_are_those_of_the_disk(world: Any, tmp_path: Path) -> None:
+    results(tmp_path / "boxes.json", range(12))
+    table = read_table(world["train_proposals"], "proposals").select(["image_id", "boxes", "objectness"])
+    pq.write_table(table, tmp_path / "boxes.parquet")
+    remote = Folder(f"memory://{tmp_path.name}")
+    for name in ("boxes.json", "boxes.parquet"):
+        remote.write(name, (tmp_path / name).read_bytes())
+        found = []
+        for place in (str(tmp_path), remote.uri):
+            given = PrecomputedConfig(f"{place}/{name}")
+            config = replace(PROPOSE, method="precomputed", precomputed=given, max_rejected_fraction=1.0)
+            key = propose_regions.STAGE.key(config, {"images": world["train_images"]})
+            made = world.run(propose_regions.STAGE, config, f"{name}_{len(found)}", images=world["train_images"])
+            found.append((key, read_table(made, "proposals")))
+        assert found[0] == found[1]
+        assert found[0][1]["boxes"].to_pylist()[0]
 
 
 @pytest.mark.parametrize(
