@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import Any
 
 
+def _git(*arguments: str) -> str | None:
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+_REVISION = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")  # of the code that is about to run
+
+
 def write_result(path: Path, seeds: list[int], results: Any) -> None:
     """Write the results of this process's command with all that is needed to run it again."""
     record = {
         "command": shlex.join(["python", *_without_out(sys.argv)]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
-        "git": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
+        "git": _REVISION,
         "seeds": seeds,
         "results": results,
     }
@@ -54,9 +63,3 @@ def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-def _git(*arguments: str) -> str | None:
-    folder = Path(__file__).parent
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None

@@ -49,6 +49,10 @@ resources: {default: {num_workers: 0, num_cpus: 1, batch_size: 8}}
 """
 
 
+IN_PLACE = "resources.stages={propose_regions: {num_workers: 0}, encode_regions: {num_workers: 0}}"
+"""Without Ray, which takes ten seconds a stage to start."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command left: its exit code and what it printed."""
@@ -68,11 +72,18 @@ class Smoke:
     config: Path
     store: Path
     outcome: Outcome
+    in_place: str = IN_PLACE
 
-    def arguments(self, verb: str, *overrides: str) -> list[str]:
-        """`run VERB` on this config and store."""
+    @property
+    def tracking(self) -> str:
+        """Where this store's runs are recorded; a tracking store of its own takes some seconds to make."""
+        return default_tracking_uri(Folder(str(self.store)))
+
+    def arguments(self, verb: str, *overrides: str, store: Path | None = None) -> list[str]:
+        """`run VERB` on this config and its store, or on another one, recorded where this one's are."""
         sets = [part for override in overrides for part in ("--set", override)]
-        return ["run", verb, "--config", str(self.config), "--store", str(self.store), *sets]
+        where = ["--store", str(store or self.store), *(["--tracking-uri", self.tracking] if store else [])]
+        return ["run", verb, "--config", str(self.config), *where, *sets]
 
     def plan(self, *overrides: str, verb: str = "all") -> list[Planned]:
         """What a run would do, stage by stage."""
@@ -139,11 +150,10 @@ def store(smoke: Smoke, tmp_path: Path) -> Path:
 @pytest.fixture
 def run(smoke: Smoke, rgc: Rgc, store: Path) -> Rgc:
     """run(verb, *overrides): a command on the store, recorded where the smoke run is."""
-    tracking = default_tracking_uri(Folder(str(smoke.store)))
 
     def run(verb: str, *overrides: str, config: str = str(smoke.config)) -> Outcome:
         sets = [part for override in overrides for part in ("--set", override)]
-        where = ["--store", str(store), "--tracking-uri", tracking]
+        where = ["--store", str(store), "--tracking-uri", smoke.tracking]
         return rgc("run", verb, "--config", config, *where, *sets)
 
     return run

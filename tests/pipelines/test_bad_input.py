@@ -181,10 +181,12 @@ def test_an_annotation_file_of_another_kind_is_refused(run: Any, data: Path, tex
     check_refused(run("all", f"data.root={data}"), "instances.json", "give a")
 
 
-def test_a_corrupt_image_stops_the_run_or_is_rejected_with_its_reason(run: Any, store: Path, data: Path) -> None:
+def test_a_corrupt_image_stops_the_run_or_is_rejected_with_its_reason(
+    smoke: Any, run: Any, store: Path, data: Path
+) -> None:
     broken = data / "images" / "train_000001.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
-    without_network = [f"data.root={data}", "proposals={method: random, random_boxes: 5}"]
+    without_network = [f"data.root={data}", "proposals={method: random, random_boxes: 5}", smoke.in_place]
     before = contents(store)
     check_refused(run("pseudo-label", *without_network), broken.name, "1 of 16", "max_rejected_fraction=0.01", "raise")
     assert contents(store).items() > before.items()

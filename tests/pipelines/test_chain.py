@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from pipelines.config import PipelineConfig
 from pipelines.loading import load
-from pipelines.tracking import default_tracking_uri, upstream_runs
+from pipelines.tracking import upstream_runs
 from stages.contract import Artifact
 from stages.parts import read_table
 from stages.storage import Folder
@@ -169,7 +169,7 @@ def test_listing_and_lineage_go_up_to_the_sources(smoke: Any, rgc: Rgc) -> None:
 def test_from_the_run_of_a_detector_one_gets_back_to_the_captions(smoke: Any) -> None:
     from mlflow.tracking import MlflowClient
 
-    uri = default_tracking_uri(Folder(str(smoke.store)))
+    uri = smoke.tracking
     client = MlflowClient(uri)
     detector = smoke.plan(verb="transfer")[-1].artifact
     runs = client.search_runs([client.get_experiment_by_name("rgc").experiment_id], f"tags.key = '{detector.key}'")
@@ -190,8 +190,7 @@ def test_a_written_data_set_is_standard_coco_and_keys_follow_its_content(smoke: 
     assert len(coco.getImgIds()) == 23
     assert len(coco.loadCats(coco.getCatIds())) == 40
     assert all((here / "images" / image["file_name"]).is_file() for image in coco.loadImgs(coco.getImgIds()))
-    tracking = default_tracking_uri(Folder(str(smoke.store)))
-    command = ["run", "pseudo-label", "--config", str(smoke.config), "--store", str(store), "--tracking-uri", tracking]
+    command = smoke.arguments("pseudo-label", smoke.in_place, store=store)
     first = rgc(*command, "--set", f"data.root={here}")
     assert (first.code, first.err) == (0, "")
     shutil.move(here, there)

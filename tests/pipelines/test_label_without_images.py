@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 
 from pipelines.store import list_artifacts
-from pipelines.tracking import default_tracking_uri
 from stages.contract import Artifact
 from stages.parts import read_table
 from stages.storage import Folder
 
 OPENED: list[str] = []
-IN_PLACE = "resources.stages={propose_regions: {num_workers: 0}, encode_regions: {num_workers: 0}}"
 
 
 def note_image(event: str, given: tuple[Any, ...]) -> None:
@@ -41,10 +39,8 @@ class Site:
         self.pool.write_text("umbrella\nanchor\ncat\n")
 
     def run(self, verb: str, *overrides: str, root: str | None = None, options: tuple[str, ...] = ()) -> Any:
-        arguments = self._smoke.arguments(verb, f"data.root={root or self.data}", IN_PLACE, *overrides)
-        arguments[arguments.index("--store") + 1] = str(self.store)
-        tracking = default_tracking_uri(Folder(str(self._smoke.store)))
-        return self.rgc(*arguments, "--tracking-uri", tracking, *options)
+        values = (f"data.root={root or self.data}", self._smoke.in_place, *overrides)
+        return self.rgc(*self._smoke.arguments(verb, *values, store=self.store), *options)
 
     def made(self, kind: str) -> list[Artifact]:
         """The artifacts of a kind, oldest first."""

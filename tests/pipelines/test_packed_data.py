@@ -47,27 +47,26 @@ def write_parquet(folder: Path, samples: list[tuple[str, bytes, str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "values"),
+    ("write", "in_place", "values"),
     [
-        (write_tars, "{images: '*.tar', captions: '*.tar', format: webdataset, split: null}"),
-        (write_tars, "{images: '*.tar', captions: '*.tar', split: null}"),
+        (write_tars, True, "{images: '*.tar', captions: '*.tar', format: webdataset, split: null}"),
+        (write_tars, False, "{images: '*.tar', captions: '*.tar', split: null}"),
         (
             write_parquet,
+            False,
             "{images: all.parquet, captions: all.parquet, format: parquet, image_column: jpg, caption_column: text, "
             "split: null}",
         ),
     ],
 )
 def test_packed_images_get_the_labels_of_the_same_images_in_a_folder(
-    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any, write: Callable[..., None], values: str
+    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any, write: Callable[..., None], in_place: bool, values: str
 ) -> None:
     data, store = tmp_path / "data", tmp_path / "store"
     data.mkdir()
     write(data, samples)
-    overrides = [f"data.root={data}", f"data.train={values}", "proposals.method=grid"]
-    arguments = smoke.arguments("pseudo-label", *overrides)
-    arguments[arguments.index("--store") + 1] = str(store)
-    outcome = rgc(*arguments)
+    overrides = [f"data.root={data}", f"data.train={values}", "proposals.method=grid", *[smoke.in_place] * in_place]
+    outcome = rgc(*smoke.arguments("pseudo-label", *overrides, store=store))
     assert (outcome.code, outcome.err) == (0, "")
     made = {artifact.kind: artifact for artifact in list_artifacts(Folder(str(store)))}
     images, captions = read_table(made["images"], "images"), read_table(made["captions"], "captions")
@@ -85,9 +84,9 @@ def test_captions_of_no_image_are_refused_before_anything_is_encoded(
     data.mkdir()
     write_tars(data, samples)
     (data / "said.txt").write_text("\n".join(caption for _, _, caption in samples))
-    overrides = [f"data.root={data}", "data.train.images=*.tar", "data.train.captions=said.txt"]
-    arguments = smoke.arguments("pseudo-label", *overrides, "data.train.split=null", "proposals.method=grid")
-    arguments[arguments.index("--store") + 1] = str(store)
+    train = ("data.train.images=*.tar", "data.train.captions=said.txt", "data.train.split=null")
+    overrides = (f"data.root={data}", *train, "proposals.method=grid", smoke.in_place)
+    arguments = smoke.arguments("pseudo-label", *overrides, store=store)
     outcome = rgc(*arguments)
     assert outcome.code == 2
     assert "data.train.captions 'said.txt': no caption belongs to an image, which labels.candidates" in outcome.err
@@ -116,9 +115,8 @@ def test_captions_of_other_tars_than_the_images_are_refused(
     if lost is not None:
         (tmp_path / "data" / "shown" / lost).unlink()
     values = f"data.train={{images: 'shown/*.tar', captions: '{captions}', split: null}}"
-    arguments = smoke.arguments("pseudo-label", f"data.root={tmp_path / 'data'}", values, "proposals.method=grid")
-    arguments[arguments.index("--store") + 1] = str(tmp_path / "store")
-    outcome = rgc(*arguments)
+    overrides = (f"data.root={tmp_path / 'data'}", values, "proposals.method=grid")
+    outcome = rgc(*smoke.arguments("pseudo-label", *overrides, store=tmp_path / "store"))
     assert outcome.code == 2
     assert message in outcome.err
     assert "images are numbered by file, so name the same files for both, or set id_column" in outcome.err
@@ -131,8 +129,8 @@ def test_a_damaged_image_in_a_tar_stops_by_the_key_that_allows_for_it(
     data.mkdir()
     write_tars(data, [("broken", b"no image", "a cat"), *samples])
     values = "data.train={images: '*.tar', captions: '*.tar', split: null}"
-    arguments = smoke.arguments("pseudo-label", f"data.root={data}", values, "proposals.method=grid")
-    arguments[arguments.index("--store") + 1] = str(tmp_path / "store")
+    overrides = (f"data.root={data}", values, "proposals.method=grid", smoke.in_place)
+    arguments = smoke.arguments("pseudo-label", *overrides, store=tmp_path / "store")
     outcome = rgc(*arguments)
     assert outcome.code == 2
     assert "raise data.train.max_rejected_fraction" in outcome.err

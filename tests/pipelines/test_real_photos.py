@@ -12,7 +12,6 @@ import pytest
 from pipelines.config import PipelineConfig
 from pipelines.loading import load
 from pipelines.store import list_artifacts
-from pipelines.tracking import default_tracking_uri
 from stages.contract import Artifact
 from stages.parts import read_table
 from stages.storage import Folder
@@ -51,7 +50,7 @@ def photos(shared: Path, smoke: Any, rgc: Any, tmp_path_factory: pytest.TempPath
     store = tmp_path_factory.mktemp("photos") / "store"
     overrides = [f"data.root={shared / 'data' / 'coco_mini'}", *SMALL]
     sets = [part for override in overrides for part in ("--set", override)]
-    where = ["--store", str(store), "--tracking-uri", default_tracking_uri(Folder(str(smoke.store)))]
+    where = ["--store", str(store), "--tracking-uri", smoke.tracking]
     outcome = rgc("run", "all", "--config", "coco_small", *where, *sets)
     assert (outcome.code, outcome.err) == (0, "")
     made: dict[str, list[Artifact]] = {}

@@ -19,7 +19,6 @@ import pytest
 import stages
 from pipelines.cli import main
 from pipelines.store import list_artifacts
-from pipelines.tracking import default_tracking_uri
 from stages import encode_regions
 from stages.encode_regions import RegionEncoding
 from stages.parts import process_parts
@@ -98,10 +97,7 @@ def start(smoke: Any, store: Path, tmp_path: Path) -> Iterator[Callable[..., Sto
     started = []
 
     def start(*overrides: str) -> Stopped:
-        arguments = smoke.arguments("pseudo-label", *SETS, *overrides)
-        arguments[arguments.index("--store") + 1] = str(store)
-        tracking = ["--tracking-uri", default_tracking_uri(Folder(str(smoke.store)))]
-        started.append(Stopped(tmp_path, [*arguments, *tracking]))
+        started.append(Stopped(tmp_path, smoke.arguments("pseudo-label", *SETS, *overrides, store=store)))
         return started[-1]
 
     yield start

@@ -19,7 +19,6 @@ from stages.contract import Artifact
 from stages.parts import read_table
 from stages.storage import Folder
 
-IN_PLACE = "resources.stages={propose_regions: {num_workers: 0}, encode_regions: {num_workers: 0}}"
 VIT = "teacher={model: rgc-test-vit, pretrained: null, allow_untrained: true}"
 CUT = "labels.threshold=0.4"
 
@@ -47,9 +46,7 @@ def labelled(smoke: Any, rgc: Callable[..., Any], store: Path, monkeypatch: pyte
     monkeypatch.setattr("regionclip.report.label_plots.png", lambda canvas: b"\x89PNG")
 
     def labelled(*overrides: str) -> Artifact:
-        arguments = smoke.arguments("pseudo-label", IN_PLACE, CUT, *overrides)
-        arguments[arguments.index("--store") + 1] = str(store)
-        outcome = rgc(*arguments)
+        outcome = rgc(*smoke.arguments("pseudo-label", smoke.in_place, CUT, *overrides, store=store))
         assert (outcome.code, outcome.err) == (0, "")
         (key,) = re.findall(r"^region_labels +(\w+)$", outcome.out, re.MULTILINE)
         return artifact_of(Folder(str(store)), "region_labels", key)
