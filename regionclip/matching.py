@@ -12,6 +12,7 @@ from torch.nn import functional
 _BLOCK, _ROWS = 1 << 23, 4096  # most numbers and rows of a block: enough for a fast product, few enough for the cache
 
 _SORTED, _SELECTED = 128, 4096  # concepts; up to so many are sorted, or selected, by numpy; powers of 2
+_GROUPED = 1024  # concepts; the likeliest of more are looked for in groups
 _WIDTH = 8  # concepts; products are fast where their number is a multiple of it
 _EXCLUDED = -1e30  # a logit as good as -inf, which can be sorted and multiplied by 0
 
@@ -156,10 +157,27 @@ def _largest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     numpy sorts and selects with vector instructions, but gives no columns; here numbers carry theirs along. That takes
     a seventh of the time of torch's top-k for 64 columns and half of it for 1,000.
     """
-    if logits.shape[1] > _SELECTED or logits.device.type != "cpu" or logits.dtype != torch.float32:
-        values, ids = logits.topk(k, dim=1)
-        return values, ids
-    # A number in double precision has 29 bits to spare, of which the last ones here hold its column.
+    num_columns = logits.shape[1]
+    if logits.device.type == "cpu" and logits.dtype == torch.float32:
+        if num_columns > _GROUPED and num_columns % _WIDTH == 0 and 2 * k * _WIDTH <= num_columns:
+            return _largest_of_groups(logits, k)
+        if num_columns <= _SELECTED:
+            return _largest_of_few(logits, k)
+    values, ids = logits.topk(k, dim=1)
+    return values, ids
+
+
+def _largest_of_groups(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The same, found in those k groups of columns whose largest number is largest, as no other group can hold any."""
+    groups = logits.reshape(len(logits), _WIDTH, logits.shape[1] // _WIDTH)
+    _, best = _largest(groups.amax(dim=1), k)
+    values, places = _largest(groups.gather(2, best[:, None].expand(-1, _WIDTH, -1)).flatten(1), k)
+    return values, best.gather(1, places % k) + places.div(k, rounding_mode="floor") * groups.shape[2]
+
+
+def _largest_of_few(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The same by sorting, or selecting and sorting, numbers whose last bits are their columns."""
+    # A number in double precision has 29 bits to spare.
     keys = logits.double()
     keys.view(torch.int64).bitwise_or_(torch.arange(logits.shape[1]))
     if logits.shape[1] > _SORTED:
