@@ -15,7 +15,10 @@ from typing import Any
 
 def _git(*arguments: str) -> str | None:
     folder = Path(__file__).parent
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+    except OSError:  # a machine without git can still run and print a benchmark
+        return None
     return done.stdout.strip() or None
 
 

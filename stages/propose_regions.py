@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -256,16 +256,17 @@ def _precomputed(
     """Where the workers find the listed boxes as parquet, the given file or one that is made here; and how many there
     are of each image."""
     work, place = context.folder.child(WORK), "precomputed.parquet"
-    scores: Scores = config.scores or "logit"
-    with on_disk(config.file) as source:
-        if config.suffix == ".json":
-            scores = "logit"
-            if not work.exists(place):
+    is_json = config.suffix == ".json"
+    scores: Scores = "logit" if is_json else config.scores or "logit"
+    if not is_json and "://" not in config.file:
+        path = Path(config.file).expanduser()
+        work, place = Folder(str(path.parent)), path.name
+    elif not work.exists(place):
+        with on_disk(config.file) as source:
+            if is_json:
                 write_table(work, "precomputed", read_coco_results(source, config.scores or "probability"))
-        elif "://" in config.file:
-            work.write(place, source.read_bytes())
-        else:
-            work, place = Folder(str(source.parent)), source.name
+            else:
+                work.write(place, source.read_bytes())
     counts = listed_counts(work.local() / place)
     wanted = column_values(images, "images", "image_id").tolist()
     known = sum(image_id in counts for image_id in wanted)

@@ -111,7 +111,9 @@ class Store:
         others = sum(each.startswith("labels_") for each in inputs)
         stage = stage_for(others)
         stage.key(config, inputs)
-        result = stage.run(LocalContext(folder), config, **inputs)
+        context = LocalContext(folder)
+        result = stage.run(context, config, **inputs)
+        assert all(done <= total for done, total, _ in context.progress)
         return Made(folder, dict(result.metrics), json.loads(folder.read("audit.json")), read(folder))
 
 
