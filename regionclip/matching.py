@@ -124,7 +124,7 @@ def _logits(features: Tensor, concepts: Tensor) -> Tensor:
 def _likeliest(logits: Tensor, top_k: int, log_prior: Tensor | None) -> Matches:
     """The matches of logits [B, N], which are overwritten."""
     top, pool_ids = _largest(logits, min(max(top_k, 2), logits.shape[1]))
-    best, first = top[:, :1], pool_ids[:, :1]
+    best = top[:, :1]
     if log_prior is None:
         ids, chosen = pool_ids[:, :top_k], top[:, :top_k]
         values = None
@@ -139,8 +139,9 @@ def _likeliest(logits: Tensor, top_k: int, log_prior: Tensor | None) -> Matches:
     log_total = total.log()
     entropy = log_total - weights.mul_(logits).sum(dim=1) / total
     of_pool = chosen - (best + log_total[:, None])
-    runner_up = (top[:, 1] - best[:, 0] - log_total).exp() if top.shape[1] > 1 else torch.zeros_like(total)
-    other = torch.where(ids[:, 0] == first[:, 0], runner_up, 1 / total)
+    other = (top[:, 1] - best[:, 0] - log_total).exp() if top.shape[1] > 1 else torch.zeros_like(total)
+    if values is not None:
+        other = torch.where(ids[:, 0] == pool_ids[:, 0], other, 1 / total)
     return Matches(
         ids,
         of_pool if values is None else values,

@@ -79,11 +79,11 @@ class Smoke:
         """Where this store's runs are recorded; a tracking store of its own takes some seconds to make."""
         return default_tracking_uri(Folder(str(self.store)))
 
-    def arguments(self, verb: str, *overrides: str, store: Path | None = None) -> list[str]:
-        """`run VERB` on this config and its store, or on another one, recorded where this one's are."""
+    def arguments(self, verb: str, *overrides: str, store: Path | None = None, config: str | None = None) -> list[str]:
+        """`run VERB` on this config and its store, or on others, recorded where this one's runs are."""
         sets = [part for override in overrides for part in ("--set", override)]
         where = ["--store", str(store or self.store), *(["--tracking-uri", self.tracking] if store else [])]
-        return ["run", verb, "--config", str(self.config), *where, *sets]
+        return ["run", verb, "--config", config or str(self.config), *where, *sets]
 
     def plan(self, *overrides: str, verb: str = "all") -> list[Planned]:
         """What a run would do, stage by stage."""
@@ -151,9 +151,7 @@ def store(smoke: Smoke, tmp_path: Path) -> Path:
 def run(smoke: Smoke, rgc: Rgc, store: Path) -> Rgc:
     """run(verb, *overrides): a command on the store, recorded where the smoke run is."""
 
-    def run(verb: str, *overrides: str, config: str = str(smoke.config)) -> Outcome:
-        sets = [part for override in overrides for part in ("--set", override)]
-        where = ["--store", str(store), "--tracking-uri", smoke.tracking]
-        return rgc("run", verb, "--config", config, *where, *sets)
+    def run(verb: str, *overrides: str, config: str | None = None) -> Outcome:
+        return rgc(*smoke.arguments(verb, *overrides, store=store, config=config))
 
     return run

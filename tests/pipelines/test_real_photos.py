@@ -49,9 +49,7 @@ def photos(shared: Path, smoke: Any, rgc: Any, tmp_path_factory: pytest.TempPath
     """The artifacts by the stage that made them, of the preset for photos."""
     store = tmp_path_factory.mktemp("photos") / "store"
     overrides = [f"data.root={shared / 'data' / 'coco_mini'}", *SMALL]
-    sets = [part for override in overrides for part in ("--set", override)]
-    where = ["--store", str(store), "--tracking-uri", smoke.tracking]
-    outcome = rgc("run", "all", "--config", "coco_small", *where, *sets)
+    outcome = rgc(*smoke.arguments("all", *overrides, store=store, config="coco_small"))
     assert (outcome.code, outcome.err) == (0, "")
     made: dict[str, list[Artifact]] = {}
     for artifact in list_artifacts(Folder(str(store))):

@@ -31,7 +31,6 @@ NUM_ACTORS = "resources.stages.encode_regions.num_workers"
 SETS = (
     "proposals={method: random, random_boxes: 5}",
     f"regions.part_size={PART_SIZE}",
-    "resources.stages={propose_regions: {num_workers: 0}, encode_regions: {num_workers: 0}}",
 )
 SAID = "interrupted; nothing finished is lost: give the same command again to go on\n"
 
@@ -97,7 +96,9 @@ def start(smoke: Any, store: Path, tmp_path: Path) -> Iterator[Callable[..., Sto
     started = []
 
     def start(*overrides: str) -> Stopped:
-        started.append(Stopped(tmp_path, smoke.arguments("pseudo-label", *SETS, *overrides, store=store)))
+        started.append(
+            Stopped(tmp_path, smoke.arguments("pseudo-label", smoke.in_place, *SETS, *overrides, store=store))
+        )
         return started[-1]
 
     yield start
@@ -117,7 +118,7 @@ def send(to: Stopped, number: signal.Signals) -> None:
     ("number", "num_actors"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)], ids=["SIGTERM-here", "SIGINT-on-Ray"]
 )
 def test_a_signal_in_the_middle_of_parts_ends_a_run_that_the_same_command_goes_on_with(
-    number: signal.Signals, num_actors: int, start: Any, run: Any, rgc: Any, store: Path
+    number: signal.Signals, num_actors: int, start: Any, run: Any, rgc: Any, smoke: Any, store: Path
 ) -> None:
     before = {artifact.key for artifact in list_artifacts(Folder(str(store)))}
     stopped = start(f"{NUM_ACTORS}={num_actors}")
@@ -131,7 +132,7 @@ def test_a_signal_in_the_middle_of_parts_ends_a_run_that_the_same_command_goes_o
     assert parts.parent.name[:8] not in rgc("ls", "--store", str(store)).out
     committed = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files_of_done_parts(parts)}
     assert 0 < len(list(parts.glob("[0-9]*.json"))) < NUM_PARTS
-    again = run("pseudo-label", *SETS)
+    again = run("pseudo-label", smoke.in_place, *SETS)
     assert (again.code, again.err) == (0, "")
     assert len(list(parts.glob("[0-9]*.json"))) == NUM_PARTS
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in committed} == committed

@@ -22,11 +22,7 @@ from stages.contract import MANIFEST, Artifact
 from stages.parts import process_parts, read_table
 from stages.storage import Folder
 
-SETS = (
-    "proposals={method: random, random_boxes: 5}",
-    "regions.part_size=2",
-    "resources.stages={propose_regions: {num_workers: 0}, encode_regions: {num_workers: 0}}",
-)
+SETS = ("proposals={method: random, random_boxes: 5}", "regions.part_size=2")
 Sample = tuple[str, bytes, str]
 Vanishing = Callable[[Path, int], AbstractContextManager[Path]]
 
@@ -56,7 +52,7 @@ def as_tables(data: Path, sound: Path, samples: list[Sample]) -> tuple[str, Path
 
 
 @pytest.fixture(params=[as_folder, as_tars, as_tables])
-def given(request: pytest.FixtureRequest, sound: Path, tmp_path: Path) -> tuple[tuple[str, ...], Path]:
+def given(smoke: Any, request: pytest.FixtureRequest, sound: Path, tmp_path: Path) -> tuple[tuple[str, ...], Path]:
     """The overrides for 16 images in one of three forms, and the file that will vanish: of image 9, or 8 to 15."""
     said = json.loads((sound / "annotations/captions.json").read_text())
     captions = {row["image_id"]: row["caption"] for row in reversed(said["annotations"])}
@@ -66,7 +62,7 @@ def given(request: pytest.FixtureRequest, sound: Path, tmp_path: Path) -> tuple[
     data.mkdir()
     samples = [(file.stem, file.read_bytes(), captions[row["id"]]) for file, row in zip(files, rows, strict=True)]
     values, file = request.param(data, sound, samples)
-    return (*SETS, f"data.root={data}", f"data.train={values}"), file
+    return (smoke.in_place, *SETS, f"data.root={data}", f"data.train={values}"), file
 
 
 @pytest.fixture
@@ -147,12 +143,12 @@ def test_a_run_names_images_that_vanish_and_goes_on_when_they_are_back(
 
 
 def test_few_enough_vanished_images_are_left_out_with_the_reason(
-    sound: Path, vanishing: Any, run: Any, store: Path, tmp_path: Path
+    smoke: Any, sound: Path, vanishing: Any, run: Any, store: Path, tmp_path: Path
 ) -> None:
     data = shutil.copytree(sound, tmp_path / "data")
     file = data / "images" / "train_000009.jpg"
     with vanishing(file, 1):
-        done = run("pseudo-label", *SETS, f"data.root={data}", "regions.max_rejected_fraction=0.1")
+        done = run("pseudo-label", smoke.in_place, *SETS, f"data.root={data}", "regions.max_rejected_fraction=0.1")
     assert (done.code, done.err) == (0, "")
     regions = newest(store, "regions")
     assert read_table(regions, "rejected").to_pylist() == [{"item": file.name, "reason": f"{file} does not exist"}]
