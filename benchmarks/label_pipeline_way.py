@@ -65,6 +65,7 @@ def _bare(settings: Settings, inputs: Mapping[str, Any], store: str, began: floa
     import torch
 
     from regionclip.clip_models import load_clip
+    from regionclip.images import CLIP_MEAN, CLIP_STD
     from regionclip.loading import load_batches
     from regionclip.teachers.making import make_teacher
     from regionclip.teachers.memory import keep_freed_memory
@@ -86,7 +87,7 @@ def _bare(settings: Settings, inputs: Mapping[str, Any], store: str, began: floa
     started, cpu = time.time(), time.process_time()
     features = []
     for batch in load_batches(read, records, config.resize, settings.batch_size, refuse):
-        pixels = batch.normalized(config.teacher.mean, config.teacher.std, "cpu")
+        pixels = batch.normalized(CLIP_MEAN, CLIP_STD, "cpu")
         features.append(teacher.region_features(pixels, list(placed[batch.positions] * batch.scale)).half())
     seconds, cpu = time.time() - started, time.process_time() - cpu
     Path(store).mkdir()

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from pipelines.config import DataConfig, PipelineConfig, SplitConfig, TeacherTrainingConfig
 from pipelines.runner import Runner
 from regionclip.captions.files import find_files
-from regionclip.clip_models import has_resnet
 from regionclip.image_sources.listing import find_packed
+from regionclip.known_clips import has_resnet
 from stages import (
     embed_concepts,
     extract_concepts,
@@ -63,13 +63,15 @@ def images(config: PipelineConfig, run: Runner, split: SplitConfig) -> Artifact:
 
 
 def captions(config: PipelineConfig, run: Runner) -> Artifact:
-    """The captions of the train split; ValueError where they are to guide labels and none belongs to an image."""
+    """The captions of the train split's images; ValueError where they are to guide labels and none belongs to an image,
+    and where they would go to other images."""
+    _check_caption_ids(config.data, config.data.train)
     found, candidates = _train_captions(config, run), config.labels.candidates
     if candidates != "pool" and found.folder.exists(MANIFEST) and not _has_image_ids(found):
         raise ValueError(
             f"data.train.captions '{config.data.train.captions}': no caption belongs to an image, which "
-            f"labels.candidates '{candidates}' needs; name captions with image ids (COCO, or the tars or parquet files "
-            "that hold the images), or set labels.candidates to pool"
+            f"labels.candidates '{candidates}' needs; name captions with image ids (the tars or parquet files that "
+            "hold the images, or COCO for images that have its ids), or set labels.candidates to pool"
         )
     return found
 
@@ -201,10 +203,24 @@ def _check_ids(data: DataConfig, split: SplitConfig) -> None:
         )
 
 
+def _check_caption_ids(data: DataConfig, split: SplitConfig) -> None:
+    """As `_check_ids`, of the captions of a COCO file."""
+    form = read_images.form_of(_images_source(data, split))
+    if data.root is None or form == "coco" or split.id_column is not None:
+        return
+    if any(file.form == "coco" for file in find_files((split.captions,), Folder(data.root).uri, "auto")):
+        raise ValueError(
+            f"data.train.captions '{split.captions}' name images by id, and images of the form '{form}' are numbered "
+            "as they come; give the images as a COCO folder, the captions in the tars or parquet files of the images, "
+            "or, for labels alone, labels.candidates: pool"
+        )
+
+
 def _share_files(data: DataConfig, split: SplitConfig) -> bool:
     """Whether images and captions of a split are in tars or parquet files, whose order gives both the same ids.
 
-    Raises ValueError where they are in different ones and no column has ids: captions would go to other images.
+    Raises ValueError where they are in different ones and no column has ids: captions would go to other images; and
+    where a column has ids, and captions are in tars.
     """
     if data.root is None:
         return False
@@ -214,6 +230,12 @@ def _share_files(data: DataConfig, split: SplitConfig) -> bool:
     said = find_files((split.captions,), root, "auto")
     if not all(file.form in _PACKED for file in said):
         return False
+    tar = next((file for file in said if file.form == "webdataset"), None)
+    if split.id_column is not None and tar is not None:
+        raise ValueError(
+            f"data.train.id_column is '{split.id_column}' and {tar.uri} is a tar, whose captions have no such column; "
+            "give captions as parquet, or set id_column: null"
+        )
     shown = find_packed(root, split.images, form)
     stems = [[PurePosixPath(file.name).stem for file in files] for files in (shown, said)]
     if split.id_column is None and stems[0] != stems[1]:

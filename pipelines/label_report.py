@@ -14,7 +14,7 @@ from pipelines.config import PipelineConfig, SplitConfig
 from pipelines.pseudo_label import pseudo_label
 from pipelines.runner import Runner
 from pipelines.store import find_artifact
-from regionclip.source_files import file_system
+from regionclip.source_files import file_system, is_file
 from stages import report_labels
 from stages.contract import Artifact
 from stages.lineage import upstream
@@ -93,7 +93,7 @@ def _has_boxes(root: str, split: SplitConfig) -> bool:
     """Whether the annotation file of a split is there and has a box in one of its images."""
     files, folder = file_system(root)
     path = f"{folder}/{split.instances}"
-    if not files.isfile(path):
+    if not is_file(files, path, f"{root}/{split.instances}"):
         return False
     with files.open(path, "rb") as file:
         records = ijson.items(file, "images.item")

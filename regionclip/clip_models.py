@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
-import functools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import open_clip
 import torch
 from open_clip import CLIP, CoCa, CustomTextCLIP
 from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
-from open_clip.pretrained import download_pretrained, download_pretrained_from_hf
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from regionclip.known_clips import (
+    HUB,
+    Pixels,
+    Source,
+    check_activation,
+    from_hub,
+    from_tag,
+    model_config,
+    pixels_of,
+    usual_pixels,
+)
 from regionclip.packaged import packaged_weights
 from regionclip.torch_files import read_torch_file
 
@@ -27,7 +34,6 @@ Clip: TypeAlias = CLIP | CustomTextCLIP | CoCa
 WEIGHTS = "clip.safetensors"
 DESCRIPTION = "clip.json"
 
-_HUB = "hf-hub:"
 _OPENAI_KEYS = frozenset({"input_resolution", "context_length", "vocab_size"})
 _SCALES = ("logit_scale", "logit_bias")  # of the training alone; some files leave them out or write them as [1]
 _OLD_BUFFER = "text.transformer.embeddings.position_ids"  # of older Hugging Face text towers
@@ -63,7 +69,10 @@ def create_clip(model: str) -> Clip:
 
 def load_clip(folder: Path) -> Clip:
     """The model that `save_clip` wrote to `folder`, float32, in eval mode."""
-    return _with_weights(clip_name(folder), _tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    description = _description(folder)
+    clip = _with_weights(str(description["model"]), _tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    _set_pixels(clip, pixels_of(description))
+    return clip
 
 
 def save_clip(
@@ -75,14 +84,15 @@ def save_clip(
 ) -> None:
     """Write `clip.safetensors` (floating-point tensors as `dtype` when given) and `clip.json` to `folder`.
 
-    `provenance` is free JSON; its key 'untrained' is what `read_pretrained` returns for this folder.
+    `clip.json` says the model and what pixels its weights were trained on. `provenance` is free JSON; its key
+    'untrained' is what `read_pretrained` returns for this folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu() for name, tensor in clip.state_dict().items()}
     if dtype is not None:
         state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
-    description = {"model": model, "provenance": dict(provenance or {})}
+    description = {"model": model, **pixels(clip)._asdict(), "provenance": dict(provenance or {})}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -100,12 +110,22 @@ def read_pretrained(model: str, pretrained: str | None, allow_untrained: bool, s
     if path.is_dir():
         return _from_folder(model, path)
     if path.is_file():
-        weights = path
-    elif pretrained.startswith(_HUB):
-        weights = _from_hub(model, pretrained)
+        source = Source(path, usual_pixels(model))
     else:
-        weights = _from_tag(model, pretrained)
-    return _with_weights(model, _tensors(weights), pretrained), False
+        source = from_hub(model, pretrained) if pretrained.startswith(HUB) else from_tag(model, pretrained)
+    clip = _with_weights(model, _tensors(source.path), pretrained)
+    _set_pixels(clip, source.pixels)
+    return clip, False
+
+
+def pixels(clip: Clip) -> Pixels:
+    """What the weights were trained on, CLIP's where nobody said it; open_clip keeps it at the same place."""
+    return pixels_of({name: getattr(clip.visual, f"image_{name}", None) for name in Pixels._fields})
+
+
+def _set_pixels(clip: Clip, pixels: Pixels) -> None:
+    for name, values in pixels._asdict().items():
+        setattr(clip.visual, f"image_{name}", values)
 
 
 def clip_width(clip: Clip) -> int:
@@ -119,31 +139,6 @@ def clip_width(clip: Clip) -> int:
 def clip_name(folder: Path) -> str:
     """The model name of a folder that `save_clip` wrote."""
     return str(_description(folder)["model"])
-
-
-def model_config(model: str) -> dict[str, Any]:
-    """A copy of the open_clip configuration of a model; ValueError with close names for an unknown one."""
-    known = _known_models()
-    if model not in known:
-        lower = {name.lower(): name for name in known}
-        close = [lower[name] for name in difflib.get_close_matches(model.lower(), lower, n=5, cutoff=0.5)]
-        raise ValueError(
-            f"CLIP model '{model}' is unknown; close names: {', '.join(close) or 'none'}; "
-            "open_clip.list_models() gives all names"
-        )
-    config: dict[str, Any] = open_clip.get_model_config(model)
-    return config
-
-
-def has_resnet(model: str) -> bool:
-    """Whether the image tower is CLIP's ResNet, which a region encoder needs."""
-    return isinstance(model_config(model)["vision_cfg"].get("layers"), list)
-
-
-@functools.cache
-def _known_models() -> tuple[str, ...]:
-    open_clip.add_model_config(Path(__file__).parent / "model_configs")
-    return tuple(open_clip.list_models())
 
 
 def _untrained(model: str, allowed: bool, seed: int) -> Clip:
@@ -174,44 +169,6 @@ def _description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _from_hub(model: str, source: str) -> Path:
-    repository = source.removeprefix(_HUB)
-    config_path = _download(source, lambda: download_pretrained_from_hf(repository, "open_clip_config.json"))
-    config = json.loads(config_path.read_text(encoding="utf-8")).get("model_cfg")
-    if config is None:
-        raise ValueError(f"{source} is no open_clip repository: its open_clip_config.json has no 'model_cfg'")
-    _check_activation(model, source, bool(config.get("quick_gelu", False)))
-    return _download(source, lambda: download_pretrained_from_hf(repository))
-
-
-def _from_tag(model: str, tag: str) -> Path:
-    model_config(model)
-    config = open_clip.get_pretrained_cfg(model, tag)
-    if not config:
-        tags = open_clip.list_pretrained_tags_by_model(model)
-        raise ValueError(
-            f"pretrained '{tag}' is neither a file, a folder nor a tag of '{model}'; "
-            f"its tags: {', '.join(tags) or 'none'}"
-        )
-    _check_activation(model, f"tag '{tag}'", bool(config.get("quick_gelu", False)))
-    return _download(f"tag '{tag}' of '{model}'", lambda: download_pretrained(config))
-
-
-def _download(source: str, fetch: Callable[[], str]) -> Path:
-    try:
-        return Path(fetch())
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{source} could not be downloaded ({error}); give a local file instead") from error
-
-
-def _check_activation(model: str, source: str, quick_gelu: bool) -> None:
-    if bool(model_config(model).get("quick_gelu", False)) == quick_gelu:
-        return
-    if quick_gelu:
-        raise ValueError(f"{source} was trained with QuickGELU, '{model}' computes GELU; use '{model}-quickgelu'")
-    raise ValueError(f"{source} was trained with GELU, '{model}' computes QuickGELU; use a name without '-quickgelu'")
-
-
 def _tensors(path: Path) -> dict[str, Tensor]:
     """The state dict of a file, without its wrapper and 'module.' prefix, never unpickling other objects."""
     if path.suffix != ".safetensors":
@@ -237,7 +194,7 @@ def _unwrapped(loaded: Any, path: Path) -> dict[str, Tensor]:
 
 def _with_weights(model: str, state: Mapping[str, Tensor], source: str) -> Clip:
     if _OPENAI_KEYS & state.keys():
-        _check_activation(model, f"{source}, a state dict of OpenAI,", True)
+        check_activation(model, f"{source}, a state dict of OpenAI,", True)
         state = {name: tensor for name, tensor in state.items() if name not in _OPENAI_KEYS}
     with torch.random.fork_rng(devices=[]):
         clip = create_clip(model)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -17,9 +16,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from regionclip import schemas
 from regionclip.place_errors import reading
-from regionclip.source_files import file_system, stays_below, uri_of
+from regionclip.source_files import file_system, is_file, stays_below, uri_of
 
 BOX_TOLERANCE = 1.0  # pixels that a box may overshoot its image; such boxes are clipped
+_LARGEST = 1e9  # of numbers; far more than any image has pixels a side
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_coco_boxes(path: str | Path, split: str | None = None, classes: Sequenc
     rejected = []
     for annotation in _checked_annotations(path, _list(path, data, "annotations"), records):
         identity = annotation["id"]
-        if annotation.get("category_id") not in categories:
+        if not _is_listed(annotation.get("category_id"), categories):
             raise ValueError(
                 f"{path}: annotation {identity} has category_id {annotation.get('category_id')!r}, which 'categories' "
                 "does not list; add the category or remove the annotation"
@@ -134,13 +134,13 @@ def _missing(names: Sequence[str], files: Any, path: str) -> list[str]:
 
 def _load(path: str | Path) -> dict[str, Any]:
     files, inside = file_system(str(path))
-    if not files.isfile(inside):
+    if not is_file(files, inside, str(path)):
         raise ValueError(f"{path}: no such file; check root and the file name")
     with reading(str(path)):
         read = files.cat_file(inside)
     try:
         data = json.loads(read)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error}); give a COCO annotation file") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path}: a JSON {type(data).__name__}, not a COCO object; give a file with 'images'")
@@ -163,6 +163,16 @@ def _list(path: str | Path, data: Mapping[str, Any], name: str) -> list[dict[str
 def is_count(value: object, least: int = 0, bits: int = 63) -> TypeGuard[int]:
     """Whether a JSON value is a whole number from `least` that fits in `bits` bits."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**bits
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number, finite and not so large that no coordinate or score can be meant."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
+
+
+def _is_listed(identity: object, ids: Container[int]) -> bool:
+    """Whether a JSON value is one of the ids, which lists and objects cannot even be asked for."""
+    return isinstance(identity, (int, float)) and identity in ids
 
 
 def _image_records(path: str | Path, data: Mapping[str, Any], split: str | None) -> dict[int, dict[str, Any]]:
@@ -210,7 +220,7 @@ def _checked_annotations(
             raise ValueError(f"{path}: an annotation has the id {identity!r}; ids are whole numbers")
         if identity in seen:
             raise ValueError(f"{path}: annotation id {identity} stands twice; make ids unique")
-        if annotation.get("image_id") not in records:
+        if not _is_listed(annotation.get("image_id"), records):
             raise ValueError(
                 f"{path}: annotation {identity} has image_id {annotation.get('image_id')!r}, which 'images' does not "
                 "list; add the image record or remove the annotation"
@@ -248,10 +258,10 @@ def _kept_classes(path: str | Path, names: list[str], classes: Sequence[str]) ->
 
 def _box(bbox: object, image: Mapping[str, Any]) -> tuple[list[float], str]:
     """The clipped xyxy box of a COCO `bbox` [x, y, width, height], or the reason why it is none."""
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(side, (int, float)) for side in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
         return [], f"bbox {bbox!r} is not four numbers"
     x, y, width, height = (float(side) for side in bbox)
-    if not all(math.isfinite(side) for side in (x, y, width, height)) or width <= 0 or height <= 0:
+    if width <= 0 or height <= 0:
         return [], f"bbox {bbox} has no positive width and height"
     x2, y2 = x + width, y + height
     if min(x, y) < -BOX_TOLERANCE or x2 > image["width"] + BOX_TOLERANCE or y2 > image["height"] + BOX_TOLERANCE:

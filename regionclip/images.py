@@ -35,7 +35,10 @@ _UPRIGHT = {
 _SIDEWAYS = (5, 6, 7, 8)
 _TIFF_PHOTOMETRIC = 262
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # one of these stands where a PNG states it
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error),
+    RuntimeError,  # of damaged AVIF
+)
 
 
 @dataclass(frozen=True)

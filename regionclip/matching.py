@@ -88,7 +88,7 @@ def match_top(
         if log_prior is not None:
             assert prior_rows is not None
             log_prior = _checked_prior(log_prior.to(concepts), torch.Size([len(log_prior), num_concepts]))
-            log_prior = functional.pad(log_prior.clamp(min=_EXCLUDED), (0, -num_concepts % _WIDTH))
+            log_prior = functional.pad(log_prior.clamp(min=_EXCLUDED), (0, -num_concepts % _WIDTH), value=_EXCLUDED)
         top_k = min(top_k, num_concepts)
         found = _room(len(region_features), top_k, concepts, log_prior is not None)
         for rows in _blocks(len(region_features), max(concepts.shape)):

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from regionclip import digests
+from regionclip.place_errors import reading
 
 _NUM_REQUESTS = 16  # of a server at once
 _BUFFER = 1 << 14  # bytes decompressed at a time; what is after the last whole buffer of a half-written file is lost
@@ -39,7 +40,8 @@ class SourceFile:
     def open(self) -> Iterator[io.BufferedIOBase]:
         """Its bytes, decompressed.
 
-        A place that cannot be read raises ValueError; damage raises what the form's decompressor raises.
+        A file that is not there to be read raises ValueError, a place that fails PlaceError; damage raises what the
+        form's decompressor raises.
         """
         with closing(_source(self.uri)) as source:
             raw = io.BufferedReader(source, 1 << 16)
@@ -67,9 +69,8 @@ def files_sha256(wheres: Sequence[str]) -> list[str]:
 def named_sha256(where: str, remedy: str) -> str:
     """What the file at a path or URI that a user named hashes to; ValueError with the remedy where there is none."""
     files, path = file_system(where)
-    with _reading(where):
-        if not files.isfile(path):
-            raise ValueError(f"{where}: no such file; {remedy}")
+    if not is_file(files, path, where):
+        raise ValueError(f"{where}: no such file; {remedy}")
     return files_sha256([where if "://" in where else path])[0]
 
 
@@ -82,7 +83,7 @@ def on_disk(where: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="rgc-") as scratch:
         copy = Path(scratch) / PurePosixPath(path).name
-        with _reading(where):
+        with reading(where):
             files.get_file(path, str(copy))
         yield copy
 
@@ -106,6 +107,18 @@ def file_system(where: str) -> tuple[Any, str]:
     return files, path
 
 
+def is_file(files: Any, path: str, where: str) -> bool:
+    """Whether a path on a file system is a file; `where` names it in errors.
+
+    Raises the errors of `reading` where that cannot be told, which fsspec's own `isfile` takes for absence.
+    """
+    with reading(where):
+        try:
+            return bool(files.info(path)["type"] == "file")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+
 def uri_of(files: Any, path: str) -> str:
     """The URI of a path on a file system; a local one's is the path itself."""
     uri: str = files.unstrip_protocol(path)
@@ -125,17 +138,8 @@ def _sha256_in_state(uri: str, state: str) -> str:
 
 def _source(uri: str) -> _Source:
     files, path = file_system(uri)
-    with _reading(uri):
+    with reading(uri):
         return _Source(uri, files.open(path, "rb"))
-
-
-@contextmanager
-def _reading(uri: str) -> Iterator[None]:
-    """Say of an operating system's error what could not be read; a ValueError is not taken for damage."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"{uri} cannot be read ({error}); check that it is there and may be read") from error
 
 
 class _Source(io.RawIOBase):
@@ -151,7 +155,7 @@ class _Source(io.RawIOBase):
         return bool(self._file.seekable())
 
     def readinto(self, buffer: Any, /) -> int:
-        with _reading(self._uri):
+        with reading(self._uri):
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
-from regionclip.clip_models import clip_name, model_config
+from regionclip.clip_models import clip_name
+from regionclip.known_clips import model_config
 
 FOLDER = "tokenizer"
 

@@ -130,7 +130,8 @@ class Stage:
             "config": self.identity(config),
             "inputs": {name: artifact.key for name, artifact in inputs.items() if artifact is not None},
         }
-        return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()[:16]
+        text = canonical_json(recipe).encode("utf-8", "backslashreplace")  # names of files may be no text
+        return hashlib.sha256(text).hexdigest()[:16]
 
     def _check(self, inputs: Mapping[str, Artifact | None]) -> None:
         for name in sorted(set(inputs) - set(self.inputs)):

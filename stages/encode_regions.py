@@ -18,7 +18,7 @@ from regionclip.grouped import Grouped, grouped_lists, list_column
 from regionclip.images import ResizeConfig
 from regionclip.loading import ImageRecord, load_batches, records_of
 from regionclip.region_features import pack_features
-from regionclip.teachers.making import make_teacher
+from regionclip.teachers.making import make_teacher, teacher_pixels
 from regionclip.teachers.memory import keep_freed_memory
 from regionclip.teachers.teacher import TeacherConfig
 from stages.contract import Artifact, Context, Result, Stage
@@ -34,12 +34,12 @@ NOT_FINITE = "the teacher gives features that are not finite; try regions.teache
 class EncodeConfig:
     """How regions are encoded.
 
-    num_regions: proposals kept of an image, by objectness. part_size: images of one part.
+    num_regions: proposals kept of an image, by objectness; the method takes all 300. part_size: images of one part.
     storage: numbers of a feature, in half precision, or in 8 bits with a scale for each region: half the bytes, and
     not quite the same labels.
     """
 
-    num_regions: int = 100
+    num_regions: int = 300
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     resize: ResizeConfig = field(default_factory=lambda: ResizeConfig(rule="pretraining"))
     storage: schemas.Storage = "float16"
@@ -69,7 +69,9 @@ class RegionEncoding:
     ) -> None:
         self._config, self._images, self._batch_size, self._device = config, images, batch_size, device
         keep_freed_memory()
-        self._teacher = make_teacher(load_clip(clip.local()), config.teacher, device)
+        weights = load_clip(clip.local())
+        self._teacher = make_teacher(weights, config.teacher, device)
+        self._pixels = teacher_pixels(weights, config.teacher)
         self._proposals = RowReader(proposals, schemas.PROPOSALS.names)
 
     def __call__(self, rows: Sequence[RowRef]) -> dict[str, pa.Table]:
@@ -100,7 +102,7 @@ class RegionEncoding:
 
             for batch in load_batches(read, records, config.resize, self._batch_size, reject, teacher.least_side):
                 placed = [(boxes[position] * batch.scale).to(self._device) for position in batch.positions]
-                pixels = batch.normalized(config.teacher.mean, config.teacher.std, self._device)
+                pixels = batch.normalized(*self._pixels, self._device)
                 raw = torch.split(teacher.region_features(pixels, placed).cpu(), [len(each) for each in placed])
                 for position, features in zip(batch.positions, raw, strict=True):
                     uri = records[position].file_name
@@ -180,7 +182,7 @@ def _check_images(images: Artifact, proposals: Artifact) -> None:
 
 STAGE = Stage(
     name="encode_regions",
-    version=2,
+    version=3,
     inputs={"images": ("images",), "proposals": ("proposals",), "clip": ("clip", "region_encoder")},
     output="regions",
     run=encode_regions,

@@ -23,6 +23,7 @@ from regionclip.grouped import grouped_lists
 from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
 from regionclip.loading import ImageRecord, LoadedBatch, load_batches
 from regionclip.open_vocabulary import OpenVocabularyHead
+from regionclip.precision import full_precision
 from regionclip.proposals.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder
 from regionclip.schemas import rejected_table
@@ -103,7 +104,7 @@ class Evaluator:
         with self._images.gathered([record.file_name for record in records]) as read:
             for batch in load_batches(read, records, self._config.resize, self._batch_size, reject):
                 pixels = batch.normalized(CLIP_MEAN, CLIP_STD, self._device)
-                with torch.inference_mode():
+                with torch.inference_mode(), full_precision():
                     if self._names_boxes:
                         named |= self._name(pixels, batch, items)
                     if proposals is not None:

@@ -46,7 +46,7 @@ def describe(
 ) -> LabelSet:
     """A set of labels with its numbers."""
     made, metadata = _made_with(labels), _metadata(labels)
-    threshold = made.get("threshold")
+    threshold = threshold_of(labels)
     about = [_teacher(labels), f"{num_concepts:,} concepts", "" if threshold is None else f"threshold {threshold:g}"]
     return LabelSet(
         key=labels.key,
@@ -59,6 +59,11 @@ def describe(
         agreement=agreement,
         truth=truth,
     )
+
+
+def threshold_of(labels: Artifact) -> float | None:
+    """What the probability of a kept region exceeds, None where it is no longer known."""
+    return _made_with(labels).get("threshold")
 
 
 def facts(labels: LabelSet) -> list[tuple[str, str]]:

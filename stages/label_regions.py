@@ -284,7 +284,7 @@ def _totals(folder: Folder) -> dict[str, float]:
 
 STAGE = Stage(
     name="label_regions",
-    version=5,
+    version=6,
     inputs={
         "regions": ("regions",),
         "embeddings": ("embeddings",),

@@ -9,6 +9,26 @@ from typing import Any, Self
 NUM_REASONS_SHOWN = 3
 
 
+@dataclass(frozen=True)
+class PartsSummary:
+    """Totals over all parts, those of earlier attempts included.
+
+    num_rows: table name -> rows. counts: name -> sum of what the workers counted beside their tables.
+    """
+
+    num_items: int
+    num_parts: int
+    num_rejected: int
+    num_rows: Mapping[str, int]
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The totals as flat numbers: num_items, num_rejected, num_<table> and num_<count>."""
+        rows = {f"num_{name}": float(count) for name, count in (*self.num_rows.items(), *self.counts.items())}
+        return {"num_items": float(self.num_items), "num_rejected": float(self.num_rejected), **rows}
+
+
 @dataclass
 class Tally:
     """Totals of the records that were added; `table`: whose rows count instead of items."""

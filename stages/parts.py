@@ -6,17 +6,17 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.contract import Artifact, Context
+from stages.contract import MANIFEST, Artifact, Context
 from stages.part_actors import forget_tries, run_on_ray
 from stages.part_plan import Weights, plan_parts
-from stages.part_tally import NUM_REASONS_SHOWN, Tally
+from stages.part_tally import NUM_REASONS_SHOWN, PartsSummary, Tally
 from stages.ray_session import require_local_gpu, torch_threads
 from stages.storage import Folder
 
@@ -24,26 +24,6 @@ REJECTED = "rejected"
 REJECTED_SCHEMA = pa.schema([("item", pa.string()), ("reason", pa.string())])
 _RECORDS = "parts"
 _PARQUET = {"compression": "zstd", "version": "2.6", "data_page_version": "1.0"}
-
-
-@dataclass(frozen=True)
-class PartsSummary:
-    """Totals over all parts, those of earlier attempts included.
-
-    num_rows: table name -> rows. counts: name -> sum of what the workers counted beside their tables.
-    """
-
-    num_items: int
-    num_parts: int
-    num_rejected: int
-    num_rows: Mapping[str, int]
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The totals as flat numbers: num_items, num_rejected, num_<table> and num_<count>."""
-        rows = {f"num_{name}": float(count) for name, count in (*self.num_rows.items(), *self.counts.items())}
-        return {"num_items": float(self.num_items), "num_rejected": float(self.num_rejected), **rows}
 
 
 def process_parts(
@@ -75,7 +55,10 @@ def process_parts(
     tally = Tally(len(items), max_rejected_fraction, tables[0] if rejected_of == "rows" else None)
     found = ((part, _sound_record(context.folder, part, rows.stop - rows.start)) for part, rows in enumerate(plan))
     done = {part: record for part, record in found if record is not None}
-    if replace(tally).add(*done.values()).problem():  # the rejected items may have been repaired since
+    known = replace(tally).add(*done.values())
+    if context.folder.exists(MANIFEST):
+        known.check()  # what is finished keeps its files
+    if known.problem():  # the rejected items may have been repaired since
         done = {part: record for part, record in done.items() if not record["num_rejected"]}
     tally.add(*done.values())
     pending = [part for part in range(len(plan)) if part not in done]

@@ -281,7 +281,7 @@ def _precomputed(
 
 STAGE = Stage(
     name="propose_regions",
-    version=2,
+    version=3,
     inputs={"images": ("images",), "proposer": ("proposer",), "boxes": ("boxes",)},
     output="proposals",
     run=propose_regions,

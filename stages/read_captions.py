@@ -14,6 +14,7 @@ from regionclip.captions.rows import ReadingConfig
 from regionclip.image_sources.places import first_image_id
 from regionclip.source_files import files_sha256
 from stages.contract import Artifact, Context, Result, Stage
+from stages.damaged_files import say_damaged
 from stages.parts import process_parts
 
 
@@ -79,6 +80,7 @@ def read_captions(context: Context, config: CaptionsConfig, dataset: Artifact | 
     summary = process_parts(
         context, files, 1, CaptionReader, arguments, ("captions",), config.max_rejected_fraction, rejected_of="rows"
     )
+    say_damaged(context)
     num_captions, not_downloaded = summary.num_rows["captions"], summary.counts.get(NOT_DOWNLOADED, 0)
     if not num_captions:
         raise ValueError(

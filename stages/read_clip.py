@@ -69,4 +69,4 @@ def _tokenizer_identity(source: str) -> dict[str, Any]:
     return {"tokenizer_sha256": {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}}
 
 
-STAGE = Stage(name="read_clip", version=1, inputs={}, output="clip", run=read_clip, identity=identity)
+STAGE = Stage(name="read_clip", version=2, inputs={}, output="clip", run=read_clip, identity=identity)

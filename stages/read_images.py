@@ -29,6 +29,7 @@ from regionclip.image_sources.reading import packed_pieces, plain_pieces
 from regionclip.image_sources.tables import ColumnsConfig
 from regionclip.source_files import files_sha256
 from stages.contract import Artifact, Context, Result, Stage
+from stages.damaged_files import say_damaged
 from stages.listed_images import OWN_STORE
 from stages.parts import iter_tables, process_parts, write_table
 from stages.storage import Folder
@@ -146,6 +147,7 @@ def _read_packed(context: Context, config: ImagesConfig, root: str, form: str) -
     arguments = {"folder": folder, "columns": config.columns}
     fraction = config.max_rejected_fraction
     summary = process_parts(context, files, part_size, ImageLister, arguments, ("images",), fraction, "rows")
+    say_damaged(context)
     num_images, not_downloaded = summary.num_rows["images"], summary.counts.get(NOT_DOWNLOADED, 0)
     if not num_images:
         raise ValueError(f"{folder.uri}: no image in the {len(files)} files of '{config.images}'; name others")

@@ -22,7 +22,7 @@ from regionclip.report.examples import NEUTRAL
 from regionclip.report.labels_page import GalleryRow, Judged, LabelSet, LabelsPage, render, weakest_classes
 from regionclip.report.plots import GROUP_COLOURS
 from stages.contract import Artifact, Context, Result, Stage
-from stages.label_facts import concept_names, describe, document, facts, metrics, plots_of, settings
+from stages.label_facts import concept_names, describe, document, facts, metrics, plots_of, settings, threshold_of
 from stages.lineage import lineage
 from stages.listed_images import images_folder
 from stages.parts import iter_tables, read_table
@@ -162,7 +162,7 @@ def _label_set(labels: Artifact, first: Artifact, material: _Material) -> tuple[
     names = concept_names(labels)
     judge = None
     if material.boxes is not None:
-        judge = Judge(material.boxes, material.classes, material.concepts(names), material.iou)
+        judge = Judge(material.boxes, material.classes, material.concepts(names), material.iou, threshold_of(labels))
 
     def tables() -> Iterator[pa.Table]:
         for table in material.tables(labels):
@@ -233,7 +233,7 @@ def stage_for(num_others: int) -> Stage:
     given = {"images": ("images",), "region_labels": ("region_labels",)}
     return Stage(
         name="report_labels",
-        version=1,
+        version=2,
         inputs={**given, **others, "concepts": ("concepts",), "boxes": ("boxes",)},
         output="labels_report",
         run=report_labels,

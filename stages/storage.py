@@ -279,9 +279,15 @@ class _Upload:
         self.file.close()
 
     def discard(self) -> None:
-        with suppress(OSError):
-            self.file.close()
-            self._files.rm_file(self._target)
+        from fsspec.spec import AbstractBufferedFile
+
+        with suppress(Exception):  # the error that led here is the one to tell
+            if isinstance(self.file, AbstractBufferedFile):
+                self.file.closed = True  # else what there is of it is uploaded when it is collected
+                self.file.discard()
+            else:  # it has been shown since it was opened
+                self.file.close()
+                self._files.rm_file(self._target)
 
 
 def folder_and_name(path: str) -> tuple[Folder, str]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 import ijson
 
-from regionclip.captions.files import DAMAGE, CaptionFile
+from regionclip.captions.damage import DAMAGE
+from regionclip.captions.files import CaptionFile
 from regionclip.captions.rows import IdSet, ReadingConfig, Rejected, Row
 from regionclip.coco import is_count
+from regionclip.place_errors import PlaceError
 
 _NO_TEXT = "\U0010ffff"  # a code point that no text has; stands for bytes that are not UTF-8
 _ESCAPED = re.compile("[\udc80-\udcff]+")
@@ -84,6 +86,8 @@ def _read_images(source: CaptionFile, split: str | None) -> _Images:
                 if image["split"] == split:
                     images.selected.add(image["id"])
                     num_selected += 1
+    except PlaceError:
+        raise
     except DAMAGE:
         return images  # the second reading comes to the same place, and rejects it
     if not num_images:

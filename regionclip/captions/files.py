@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import tarfile
-import zlib
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
-import ijson
-import pyarrow as pa
-
-from regionclip.source_files import SourceFile, file_system, stays_below, uri_of
+from regionclip.source_files import SourceFile, file_system, is_file, stays_below, uri_of
 
 Format = Literal["auto", "coco", "tsv", "img2dataset", "webdataset", "parquet", "jsonl", "csv", "text"]
 
-DAMAGE = (EOFError, OSError, zlib.error, tarfile.TarError, ijson.JSONError, pa.ArrowException)  # of a file's content
 _SUFFIXES = {
     ".json": "coco",
     ".tsv": "tsv",
@@ -53,7 +48,7 @@ def find_files(names: Sequence[str], root: str | None, form: str) -> list[Captio
         raise ValueError(f"format is '{form}'; choose one of {', '.join(get_args(Format))}")
     if not names:
         raise ValueError("files is empty; name at least one captions file, folder or glob")
-    found = [file for name in names for file in _find(name if root is None else _inside(root, name), form)]
+    found = [file for name in names for file in _find(name, root, form)]
     uris = [file.uri for file in found]
     twice = next((uri for uri in uris if uris.count(uri) > 1), None) if len(set(uris)) < len(uris) else None
     if twice is not None:
@@ -75,19 +70,22 @@ def check_options(files: Sequence[CaptionFile], split: str | None, id_column: st
 def _inside(root: str, name: str) -> str:
     if not name or not stays_below(name):
         raise ValueError(f"'{name}' does not name a file inside {root}; give a relative name without '..'")
-    return f"{root.rstrip('/')}/{name}"
+    return "/".join([root.rstrip("/"), *PurePosixPath(name).parts])
 
 
-def _find(where: str, form: str) -> list[CaptionFile]:
+def _find(name: str, root: str | None, form: str) -> list[CaptionFile]:
+    where = name if root is None else _inside(root, name)
     files, path = file_system(where)
-    if files.isfile(path):
+    if is_file(files, path, where):
         return [_captions_file(uri_of(files, path), form)]
     if files.isdir(path):
         inside = (each["name"] for each in files.ls(path, detail=True) if each["type"] == "file")
         return _of_folder(where, [uri_of(files, each) for each in inside], form)
-    if not any(sign in where for sign in "*?["):
+    if not any(sign in name for sign in "*?["):
         raise ValueError(f"{where}: no such file; check root and the file name")
-    paths = sorted(each for each, state in files.glob(path, detail=True).items() if state["type"] == "file")
+    above = "" if root is None else file_system(root)[1].rstrip("/")  # signs in it stand for themselves
+    pattern = glob.escape(above) + path[len(above) :]
+    paths = sorted(each for each, state in files.glob(pattern, detail=True).items() if state["type"] == "file")
     if not paths:
         raise ValueError(f"{where}: no file fits; check the pattern")
     return [_captions_file(uri_of(files, each), form) for each in paths]
@@ -105,8 +103,9 @@ def _of_folder(where: str, uris: Sequence[str], form: str) -> list[CaptionFile]:
     if first is None and form == "auto" and len(by_form) == 1:
         (first,) = by_form
     if first is None:
-        present = ", ".join(sorted(by_form)) or "none"
-        raise ValueError(f"{where}: no captions files of one form ({present} there); set format, or name the files")
+        wanted_form = "of one form" if form == "auto" else f"of the form '{form}'"
+        present = ", ".join(sorted(by_form)) or "none of a known form"
+        raise ValueError(f"{where}: no files {wanted_form} ({present} there); set format, or name the files")
     return by_form[first]
 
 

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from regionclip.captions.coco import read_coco
-from regionclip.captions.files import DAMAGE, CaptionFile
+from regionclip.captions.damage import DAMAGE, damaged
+from regionclip.captions.files import CaptionFile
 from regionclip.captions.lines import not_utf8, read_csv, read_jsonl, read_text, read_tsv
 from regionclip.captions.rows import IdSet, NotDownloaded, ReadingConfig, Rejected, Row
 from regionclip.captions.tables import read_parquet
 from regionclip.captions.tars import read_webdataset
+from regionclip.place_errors import PlaceError
 from regionclip.schemas import CAPTIONS, rejected_table
 
 ROWS_PER_GROUP = 20_000
@@ -38,8 +40,9 @@ class Caption(NamedTuple):
 def read_captions(file: CaptionFile, config: ReadingConfig) -> Iterator[Caption | Rejected | NotDownloaded]:
     """Every row of a file in order: a sound caption, a rejected row (place with the file's name), or a count.
 
-    Where a file is damaged, the rows before are kept and one rejected row names the last that was read.
-    Raises ValueError for a file that cannot be opened or is of another kind.
+    Where a file is damaged, the rows before are kept. Those after are each rejected where the file says how many they
+    are (parquet); else one rejected row names the last that was read.
+    Raises ValueError for a file that cannot be opened or is of another kind, PlaceError where its place fails.
     """
     seen = IdSet()
     for row in _rows_before_damage(file, config):
@@ -85,17 +88,10 @@ def _rows_before_damage(file: CaptionFile, config: ReadingConfig) -> Iterator[Ro
             if not isinstance(row, NotDownloaded):
                 place = row.place
             yield row
+    except PlaceError:
+        raise
     except DAMAGE as error:
         yield damaged(place, error)
-
-
-def damaged(place: str, error: Exception) -> Rejected:
-    """What is said where the reading of a file ends with one of `DAMAGE`; `place` is of the last row, or ''."""
-    message = error.args[0] if error.args else error
-    told = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
-    where = "after this row" if place else "before its first row"
-    reason = told.strip().partition("\n")[0] or type(error).__name__
-    return Rejected(place, f"the file is damaged {where} ({reason})")
 
 
 def _rows(file: CaptionFile, config: ReadingConfig) -> Iterator[Row | Rejected | NotDownloaded]:

@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from regionclip.captions.damage import DAMAGE, lost_rows
 from regionclip.captions.lines import missing_column
 from regionclip.captions.rows import NotDownloaded, ReadingConfig, Rejected, Row
+from regionclip.place_errors import PlaceError
 
 _BATCH = 1000
 _STATUS = "status"
@@ -20,7 +22,7 @@ _DOWNLOADER = {"key", _STATUS, "error_message"}  # columns by which img2dataset'
 def read_parquet(file: io.BufferedIOBase, config: ReadingConfig) -> Iterator[Row | Rejected | NotDownloaded]:
     """The captions in `config.column`, a batch at a time; rows that img2dataset marks as no success are only counted.
 
-    Raises pyarrow errors for a damaged file.
+    Where the file is damaged, all rows after are rejected. Raises pyarrow errors where nothing says how many there are.
     """
     with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True) as table:
         names = table.schema_arrow.names
@@ -31,19 +33,24 @@ def read_parquet(file: io.BufferedIOBase, config: ReadingConfig) -> Iterator[Row
         status = status_column(names)
         wanted = [name for name in (config.column, config.id_column, config.image_id_column, status) if name]
         row, number = 0, -1
-        for batch in table.iter_batches(batch_size=_BATCH, columns=wanted, use_threads=False):
-            captions = column_values(batch[config.column])
-            nothing = [None] * len(captions)
-            identities = nothing if config.id_column is None else column_values(batch[config.id_column])
-            image_ids = nothing if config.image_id_column is None else column_values(batch[config.image_id_column])
-            states = [b"success"] * len(captions) if status is None else column_values(batch[status])
-            for caption, identity, image_id, state in zip(captions, identities, image_ids, states, strict=True):
-                row += 1
-                if state != b"success":
-                    yield NotDownloaded(1)
-                    continue
-                number += 1
-                yield Row(f": row {row}", caption, image_id, identity, number)
+        try:
+            for batch in table.iter_batches(batch_size=_BATCH, columns=wanted, use_threads=False):
+                captions = column_values(batch[config.column])
+                nothing = [None] * len(captions)
+                identities = nothing if config.id_column is None else column_values(batch[config.id_column])
+                image_ids = nothing if config.image_id_column is None else column_values(batch[config.image_id_column])
+                states = [b"success"] * len(captions) if status is None else column_values(batch[status])
+                for caption, identity, image_id, state in zip(captions, identities, image_ids, states, strict=True):
+                    row += 1
+                    if state != b"success":
+                        yield NotDownloaded(1)
+                        continue
+                    number += 1
+                    yield Row(f": row {row}", caption, image_id, identity, number)
+        except PlaceError:
+            raise
+        except DAMAGE as error:
+            yield from lost_rows(row, table.metadata.num_rows, error)
 
 
 def status_column(names: Sequence[str]) -> str | None:

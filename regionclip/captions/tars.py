@@ -57,8 +57,11 @@ def read_members(file: io.BufferedIOBase) -> Iterator[Member | Rejected]:
                 sample, last = sample + 1, key
             content = tar.extractfile(member)
             yield Member(sample, key, extension, member.name, member.offset_data, member.size, content)
-        if not isinstance(tar.end, EOFHeaderError):
-            raise NoEnd(f"the archive has no end: {tar.end}")
+        end = getattr(tar, "end", None)
+        if end is None:  # `next` was led back to 0, which it takes for the end
+            raise tarfile.ReadError("a member has a negative size")
+        if not isinstance(end, EOFHeaderError):
+            raise NoEnd(f"the archive has no end: {end}")
 
 
 def read_webdataset(file: io.BufferedIOBase, config: ReadingConfig) -> Iterator[Row | Rejected]:
@@ -143,6 +146,8 @@ class _Header(tarfile.TarInfo):
         except tarfile.HeaderError as error:
             tarfile_.end = error
             raise
+        except RecursionError as error:
+            raise tarfile.ReadError("too many headers of one member") from error
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:

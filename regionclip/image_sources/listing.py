@@ -90,7 +90,7 @@ def find_packed(root: str, images: str, form: str) -> list[PackedFile]:
 
     Raises ValueError when there are none and for one that cannot be read from any place in it.
     """
-    found = find_files([below(root, images)], None, form)
+    found = find_files([images or "."], root, form)
     other = next((file.uri for file in found if file.compression), None)
     if other is not None:
         raise ValueError(
@@ -98,6 +98,9 @@ def find_packed(root: str, images: str, form: str) -> list[PackedFile]:
         )
     start = len(file_system(root)[1].rstrip("/")) + 1
     packed = [PackedFile(number, file_system(file.uri)[1][start:], file) for number, file in enumerate(found)]
+    odd = next((each.file.uri for each in packed if not is_utf8(each.name)), None)
+    if odd is not None:
+        raise ValueError(f"{odd!a}: its name is not UTF-8, so no table can hold it; rename the file")
     odd = next((each.file.uri for each in packed if "::" in each.name), None)
     if odd is not None:
         raise ValueError(f"{odd}: '::' parts the name of a file from that of an image in it; rename the file")
@@ -110,7 +113,7 @@ def find_plain(root: str, images: str) -> list[PlainFile]:
     files, path = file_system(below(root, images))
     start = len(file_system(root)[1].rstrip("/")) + 1
     found = sorted(each[start:] for each in files.find(path))
-    names = [name for name in found if _suffix(name) in EXTENSIONS and not any(p[0] == "." for p in name.split("/"))]
+    names = [name for name in found if _suffix(name) in EXTENSIONS and "/." not in f"/{name}"]
     if not names:
         raise ValueError(f"{root}/{images}: no image files there; set root and images to the folder that holds them")
     return [PlainFile(number, name) for number, name in enumerate(names)]
@@ -121,6 +124,11 @@ def below(root: str, images: str) -> str:
     if not stays_below(images):
         raise ValueError(f"'{images}' does not name images inside {root}; give a relative name without '..'")
     return "/".join([root.rstrip("/"), *PurePosixPath(images).parts])
+
+
+def is_utf8(name: str) -> bool:
+    """Whether the bytes of a file's name are text."""
+    return name.encode("utf-8", "ignore").decode() == name
 
 
 def _suffix(name: str) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
-from regionclip.captions.files import DAMAGE
-from regionclip.captions.reading import NOT_DOWNLOADED, damaged
+from regionclip.captions.damage import DAMAGE, damaged
+from regionclip.captions.reading import NOT_DOWNLOADED
 from regionclip.captions.rows import IdSet, NotDownloaded, Rejected
 from regionclip.image_sources.found import MAX_BYTES, Found, too_large
-from regionclip.image_sources.listing import PackedFile, PlainFile
+from regionclip.image_sources.listing import PackedFile, PlainFile, is_utf8
 from regionclip.image_sources.places import first_image_id
 from regionclip.image_sources.tables import ColumnsConfig, Open, read_table
 from regionclip.image_sources.tars import read_tar
@@ -27,7 +27,8 @@ Item = Found | Rejected | NotDownloaded
 def packed_pieces(
     packed: PackedFile, columns: ColumnsConfig, open_image: Open, root: str
 ) -> Iterator[dict[str, pa.Table | int]]:
-    """The images of a tar or parquet file, as `image_pieces`; where it is damaged, those before are kept.
+    """The images of a tar or parquet file, as `image_pieces`; where it is damaged, those before are kept, and
+    those after rejected: each row of a parquet file, one for what is left of a tar.
 
     Raises ValueError for a file that cannot be opened, and for columns that it lacks.
     """
@@ -39,13 +40,16 @@ def plain_pieces(files: Iterable[PlainFile], open_image: Open) -> Iterator[dict[
 
     def found() -> Iterator[Item]:
         for file in files:
+            if reason := _unfit(file.name):
+                yield Rejected(file.name, reason)
+                continue
             try:
                 with reading(file.name), open_image(file.name) as stream:
                     data = stream.read(MAX_BYTES + 1)
             except ValueError as error:
                 yield Rejected(file.name, str(error))
                 continue
-            reason = too_large(len(data)) or _not_utf8(file.name)
+            reason = too_large(len(data))
             yield Rejected(file.name, reason) if reason else Found(file.number, file.name, file.name, data)
 
     return image_pieces(found(), 0)
@@ -128,8 +132,11 @@ def _row(found: Found, first_id: int, seen: IdSet) -> dict[str, object] | Reject
     }
 
 
-def _not_utf8(name: str) -> str:
-    return "" if _printable(name) == name else "its name is not UTF-8"
+def _unfit(name: str) -> str:
+    """Why no image can be found again by this name, or ''."""
+    if not is_utf8(name):
+        return "its name is not UTF-8"
+    return "its name has an empty part, as in 'a//b'" if "" in name.split("/") else ""
 
 
 def _printable(text: str) -> str:

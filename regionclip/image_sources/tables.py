@@ -12,11 +12,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from regionclip.captions.damage import DAMAGE, lost_rows
 from regionclip.captions.rows import NotDownloaded, Rejected
 from regionclip.captions.tables import column_values, status_column
 from regionclip.image_sources.found import MAX_BYTES, Found, too_large
 from regionclip.image_sources.places import TableRow
-from regionclip.place_errors import reading
+from regionclip.place_errors import PlaceError, reading
 
 _BATCH = 32  # rows; their bytes are in memory at once
 _BYTES = "bytes"  # the field of a struct that holds an image in tables of the `datasets` library
@@ -42,7 +43,9 @@ def read_table(
 
     A column of URIs names files below `root`, as `open_image` opens them: relative to it, or beginning with it, local
     ones also as file:/path or file:///path.
-    Raises ValueError for columns that are missing or cannot be told, and pyarrow errors for a damaged file.
+    Where the file is damaged, all rows after are rejected.
+    Raises ValueError for columns that are missing or cannot be told, and pyarrow errors where nothing says how many
+    rows there are.
     """
     with pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True) as table:
         schema = table.schema_arrow
@@ -52,9 +55,8 @@ def read_table(
         _require([columns.uri, columns.id, key], schema, name)
         wanted = [each for each in (image or columns.uri, columns.id, key, status) if each]
         row, number = 0, -1
-        for group in range(table.num_row_groups):
-            first = row
-            for batch in table.iter_batches(_BATCH, row_groups=[group], columns=wanted, use_threads=False):
+        try:
+            for group, first, batch in _batches(table, wanted):
                 for values in _rows(batch, (image or columns.uri, columns.id, key, status)):
                     row += 1
                     if status and values[3] != b"success":
@@ -70,6 +72,19 @@ def read_table(
                         yield Rejected(f": row {row}", found)
                     else:
                         yield Found(number, *found, key=_text(values[2]), image_id=values[1])
+        except PlaceError:
+            raise
+        except DAMAGE as error:
+            yield from lost_rows(row, table.metadata.num_rows, error)
+
+
+def _batches(table: pq.ParquetFile, columns: Sequence[str]) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+    """The rows in order, each batch with its row group and the number of rows before that."""
+    first = 0
+    for group in range(table.num_row_groups):
+        for batch in table.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
+            yield group, first, batch
+        first += table.metadata.row_group(group).num_rows
 
 
 def _rows(batch: pa.RecordBatch, names: Sequence[str | None]) -> Iterator[tuple[Any, ...]]:

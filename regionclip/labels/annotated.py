@@ -63,16 +63,21 @@ def meant_classes(classes: Sequence[str], concepts: Iterable[Concept]) -> dict[s
 class Judge:
     """Counts labels against annotated boxes, in the images that have any: of another none may have been annotated.
 
-    concepts: of the labels, in their order. iou: least overlap of a region with an object.
+    concepts: of the labels, in their order. iou: least overlap of a region with an object. threshold: of the labels.
     """
 
     def __init__(
-        self, boxes: AnnotatedBoxes, classes: Sequence[str], concepts: Sequence[Concept], iou: float = 0.5
+        self,
+        boxes: AnnotatedBoxes,
+        classes: Sequence[str],
+        concepts: Sequence[Concept],
+        iou: float = 0.5,
+        threshold: float | None = None,
     ) -> None:
         self.images = self.regions = 0
         self.meant = meant_classes(classes, concepts)
         self._boxes, self._classes = boxes, classes
-        self._counter = TruthCounter([concept.name for concept in concepts], self.meant, iou)
+        self._counter = TruthCounter([concept.name for concept in concepts], self.meant, iou, threshold)
 
     @property
     def unmeant(self) -> list[str]:

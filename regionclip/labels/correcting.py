@@ -81,7 +81,7 @@ def _overwrite(
     else:
         other = given.concept_id != int(first_concepts(regions["concept_ids"])[row])
         stated = given.keep is not None and given.keep != kept
-        keep = not kept if stated else (kept or other or not shown)
+        keep = not kept if stated else (kept or other or (not shown and given.keep is None))
     if other and given is not None:
         _relabel(regions, row, given.concept_id)
     regions["keep"][row] = keep

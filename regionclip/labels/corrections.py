@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from regionclip.coco import is_number
 from regionclip.image_sources.places import TableRow, parse_place
 from regionclip.labels.choosing import Choice, file_names
 
-_LARGEST = 1e9  # of coordinates in pixels
 _LARGEST_ID = 1 << 62
 _Value = TypeVar("_Value")
 
@@ -63,15 +63,20 @@ def read_corrections(path: Path, concepts: Sequence[str], image_ids: Sequence[in
     try:
         images = list(data["images"])
         of_file: dict[Any, list[Any]] = {image["id"]: [] for image in images}
-        names = {category["id"]: str(category["name"]) for category in data["categories"]}
+        categories = list(data["categories"])
+        names = {category["id"]: str(category["name"]) for category in categories}
         info = data.get("info") or {}
         shown = Choice(bool(info.get("everything", False)), float(info.get("min_score", 0.0)))
         labels = info.get("region_labels")
         annotations = list(data["annotations"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is not COCO JSON ({error!r}); give a corrected export of 'rgc labels'") from error
     if len(of_file) < len(images):
         raise ValueError(f"{path}: {len(images)} images have {len(of_file)} ids; give each image an id of its own")
+    if len(names) < len(categories):
+        raise ValueError(
+            f"{path}: {len(categories)} categories have {len(names)} ids; give each category an id of its own"
+        )
     rows = {name: row for row, name in enumerate(concepts)}
     rejected = []
     for position, annotation in enumerate(annotations):
@@ -140,7 +145,7 @@ def _correction(
     name, identity = _found(names, annotation.get("category_id")), annotation.get("id")
     bbox, keep = annotation.get("bbox"), annotation.get("keep")
     box, reason = None, ""
-    if isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(side) for side in bbox):
+    if isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, bbox)):
         x, y, width, height = bbox
         box = np.array([x, y, x + width, y + height], np.float32)
     if name is None:
@@ -159,16 +164,12 @@ def _found(by_id: Mapping[Any, _Value], identity: object) -> _Value | None:
     return by_id.get(identity) if isinstance(identity, (int, str)) else None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
-
-
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a corrected export of 'rgc labels' (COCO JSON)")
     try:
         data = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); give a corrected export of 'rgc labels'") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds a JSON {type(data).__name__}, not a COCO object; give a corrected export")

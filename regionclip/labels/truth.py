@@ -78,15 +78,23 @@ class TruthCurve:
 class TruthCounter:
     """Counts labels against objects, table by table.
 
-    class_of: the annotated class that a concept means; the other concepts mean none. iou: least overlap.
+    class_of: the annotated class that a concept means; the other concepts mean none. iou: least overlap. threshold:
+    that the kept regions exceed. Where a region exceeds it and is not kept, something else has dropped it (captions
+    that name nothing, `pool_threshold`, a person), and no other threshold would keep it: the curve leaves it out.
     """
 
-    def __init__(self, concepts: Sequence[str], class_of: Mapping[str, str], iou: float = 0.5) -> None:
+    def __init__(
+        self,
+        concepts: Sequence[str],
+        class_of: Mapping[str, str],
+        iou: float = 0.5,
+        threshold: float | None = None,
+    ) -> None:
         self._classes = sorted({class_of[concept] for concept in concepts if concept in class_of})
         self._place = {name: row for row, name in enumerate(self._classes)}
         of_concepts = [self._place[class_of[concept]] if concept in class_of else -1 for concept in concepts]
         self._class_of = np.array([*of_concepts, -1], dtype=np.int64)  # last, for id -1, the absent concept
-        self._iou = iou
+        self._iou, self._threshold = iou, 1.0 if threshold is None else threshold
         self._curves = np.zeros((3, len(THRESHOLDS) + 1), dtype=np.int64)  # labels, right, found by thresholds passed
         self._by_class = np.zeros((4, len(self._classes)), dtype=np.int64)  # labels, right, objects, found
         self._covered = self._unjudged = 0
@@ -99,6 +107,7 @@ class TruthCounter:
         labels = first_labels(table)
         check_pool(labels, len(self._class_of) - 1)
         classes = self._class_of[labels.ids]
+        scores = np.where(labels.keep | (labels.scores <= self._threshold), labels.scores, 0.0)
         right = np.zeros(len(classes), dtype=bool)
         starts = labels.offsets(table.num_rows)
         for image, image_id in enumerate(table["image_id"].to_pylist()):
@@ -109,18 +118,18 @@ class TruthCounter:
             enough = overlaps(labels.boxes[rows], boxes) >= self._iou  # [regions, objects]
             hits = enough & (classes[rows, None] == object_classes)
             right[rows] = hits.any(axis=1)
-            best = np.where(hits, labels.scores[rows, None], 0.0).max(axis=0, initial=0.0)
+            best = np.where(hits, scores[rows, None], 0.0).max(axis=0, initial=0.0)
             found_by_kept = (hits & labels.keep[rows, None]).any(axis=0)
             self._curves[2] += self._passed(best)
             self._covered += int(enough.any(axis=0).sum())
             self._by_class[2] += self._per_class(object_classes)
             self._by_class[3] += self._per_class(object_classes[found_by_kept])
         judged = classes >= 0
-        self._curves[0] += self._passed(labels.scores[judged])
-        self._curves[1] += self._passed(labels.scores[right])
+        self._curves[0] += self._passed(scores[judged])
+        self._curves[1] += self._passed(scores[right])
         self._by_class[0] += self._per_class(classes[judged & labels.keep])
         self._by_class[1] += self._per_class(classes[right & labels.keep])
-        self._unjudged += int((~judged & (labels.scores > 0)).sum())
+        self._unjudged += int((~judged & (scores > 0)).sum())
 
     def result(self) -> TruthCurve:
         """The curve of all tables so far."""

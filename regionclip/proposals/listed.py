@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regionclip.boxes import clip_boxes, nonempty
-from regionclip.coco import BOX_TOLERANCE
+from regionclip.coco import BOX_TOLERANCE, is_count, is_number
 from regionclip.grouped import Grouped, grouped_lists, grouped_rows, list_column
 from regionclip.loading import ImageRecord
 from regionclip.proposals.proposer import UNSCORED, Images, Proposals, Reject
@@ -125,7 +125,7 @@ def read_coco_results(path: Path, scores: Scores = "probability") -> pa.Table:
     """
     try:
         data = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: no readable JSON ({error}); give COCO results or a .parquet file") from error
     records = data.get("annotations") if isinstance(data, dict) else data
     if not isinstance(records, list) or not records:
@@ -155,15 +155,15 @@ def read_coco_results(path: Path, scores: Scores = "probability") -> pa.Table:
 
 
 def _problem(record: Any) -> str:
-    """Why a record of COCO results is none; empty when it is one."""
+    """Why a record of COCO results is none; empty when it is one. A box that is not finite is left to its image."""
     if not isinstance(record, dict):
         return f"is a {type(record).__name__}"
     image_id, bbox, score = record.get("image_id"), record.get("bbox"), record.get("score", 0.0)
-    if not isinstance(image_id, int) or isinstance(image_id, bool):
+    if not is_count(image_id):
         return f"has image_id {image_id!r}"
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(side, (int, float)) for side in bbox):
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(isinstance(x, float) or is_number(x) for x in bbox):
         return f"has bbox {bbox!r}"
-    if not isinstance(score, (int, float)) or not math.isfinite(score):
+    if not is_number(score):
         return f"has score {score!r}"
     return ""
 

@@ -17,6 +17,7 @@ from torchvision.ops import FeaturePyramidNetwork, nms
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from regionclip.boxes import UNIT_WEIGHTS, check_boxes, clip_boxes, decode_deltas, encode_deltas, nonempty
+from regionclip.precision import full_precision
 from regionclip.proposals.backbone import BlockName, ResidualBackbone
 from regionclip.proposals.proposer import Images, Proposals, Reject
 
@@ -154,6 +155,7 @@ class ProposalNetwork(nn.Module):
             "loss_rpn_box": torch.stack(box_losses).sum() / count,
         }
 
+    @full_precision()
     @torch.no_grad()
     def propose(
         self, images: Tensor, sizes: Sequence[tuple[int, int]], config: ProposalConfig | None = None

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
 
+from regionclip.precision import full_precision
 from regionclip.teachers.teacher import TeacherConfig, indexed_boxes
 
 _CROPS_AT_ONCE = {"cpu": 32, "cuda": 512}
@@ -29,6 +30,7 @@ class CropTeacher:
         self._dtype = config.dtype
         self.width, self.least_side = width, 1
 
+    @full_precision()
     @torch.inference_mode()
     def region_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """See `Teacher`."""

@@ -11,6 +11,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regionclip.precision import full_precision
 from regionclip.teachers.roi_align import align
 from regionclip.teachers.teacher import TeacherConfig, indexed_boxes
 
@@ -45,6 +46,7 @@ class DenseTeacher:
         self._mean, self._dtype = config.pooling == "mean_pool", config.dtype
         self.width, self.least_side = width, self._tower.stride
 
+    @full_precision()
     @torch.inference_mode()
     def region_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """See `Teacher`."""

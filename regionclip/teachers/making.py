@@ -8,7 +8,8 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
-from regionclip.clip_models import Clip, clip_width
+from regionclip.clip_models import Clip, clip_width, pixels
+from regionclip.known_clips import Pixels
 from regionclip.teachers.compiling import check_compiler
 from regionclip.teachers.crop import CropTeacher
 from regionclip.teachers.dense import DenseTeacher, has_map
@@ -40,6 +41,12 @@ def make_teacher(clip: Clip, config: TeacherConfig, device: torch.device | str =
     if config.pooling == "mean_pool":
         raise ValueError("CLIP's ResNet projects through its attention pool alone; choose pooling 'head'")
     return FusedResNetTeacher(visual, config) if config.fused else ResNetTeacher(visual, config)
+
+
+def teacher_pixels(clip: Clip, config: TeacherConfig) -> Pixels:
+    """What images for the teacher are normalised by: what the configuration says, else what is known of the weights."""
+    known = pixels(clip)
+    return Pixels(config.mean or known.mean, config.std or known.std)
 
 
 def _in_type(visual: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from regionclip.precision import full_precision
 from regionclip.region_encoder import RegionEncoder
 from regionclip.teachers.roi_align import align
 from regionclip.teachers.teacher import TeacherConfig, indexed_boxes
@@ -29,6 +30,7 @@ class ResNetTeacher:
             visual.layer4 = torch.compile(visual.layer4)
             self._feature_map = torch.compile(self._feature_map)
 
+    @full_precision()
     @torch.inference_mode()
     def region_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """See `Teacher`."""
@@ -47,16 +49,12 @@ class FusedResNetTeacher:
         encoder = RegionEncoder(visual).eval()
         self.width, self.least_side = encoder.width, encoder.stride
         self._size, self._scale = encoder.roi_size, 1 / encoder.stride
-        self._dtype, self.pool, self.feature_map, self.last_stage = (
-            config.dtype,
-            encoder.pool,
-            encoder.feature_map,
-            _last,
-        )
-        self._blocks = visual.layer4
+        self._dtype, self._blocks = config.dtype, visual.layer4
+        self.pool, self.feature_map, self.last_stage = encoder.pool, encoder.feature_map, _last
         if config.compile:
             self.feature_map, self.last_stage = torch.compile(self.feature_map), torch.compile(self.last_stage)
 
+    @full_precision()
     @torch.inference_mode()
     def region_features(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """See `Teacher`."""

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from regionclip.images import CLIP_MEAN, CLIP_STD
+from regionclip.known_clips import Channels
 
 _CHOICES = {
     "mode": ("auto", "dense", "crop"),
@@ -32,7 +32,7 @@ class TeacherConfig:
     transform (fp32): the same function to 1e-5.
     compile: torch.compile, for a GPU (on a CPU it needs a C++ compiler and gains nothing over `fused`); each worker
     compiles at its start and again for new image sizes, up to a minute each.
-    mean, std: of the pixels that the weights were trained on, by channel, in [0, 1].
+    mean, std: by channel, of the pixels in [0, 1] that the weights were trained on; None takes what is known of them.
 
     Each of `precision`, `channels_last`, `fused` and `compile` can change the last bits, and so changes the key of
     what is made with it; the defaults are the arithmetic of `RegionEncoder`, bit for bit.
@@ -44,8 +44,8 @@ class TeacherConfig:
     channels_last: bool = True
     fused: bool = False
     compile: bool = False
-    mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    mean: Channels | None = None
+    std: Channels | None = None
 
     def __post_init__(self) -> None:
         for field, choices in _CHOICES.items():

@@ -45,7 +45,8 @@ class LossWeights:
 class PretrainConfig:
     """The method's pretraining; `batch_size` counts images of all workers, `flip` is a probability.
 
-    regions_per_image: at most so many kept regions of an image a step, drawn at random.
+    regions_per_image: at most so many regions of an image a step, drawn at random.
+    draw_from: draw them from the 'kept' regions, or, as the reference does, from 'all' and train on the kept of these.
     captions_per_image: the first so many captions of an image, one drawn a step.
     if_none_kept: what a worker does when no region of its batch is confident: 'skip' the region losses, or
     'keep_all' regions, as the reference does.
@@ -59,6 +60,7 @@ class PretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(milestones=(300_000, 525_000)))
     regions_per_image: int = 100
     captions_per_image: int = 5
+    draw_from: Literal["kept", "all"] = "kept"
     if_none_kept: Literal["skip", "keep_all"] = "skip"
     image_box: Literal["padded", "image"] = "image"
     freeze_until: int = 2
@@ -220,7 +222,8 @@ def draw_regions(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The regions that the worker of `share` trains on: rows, and which image of its share each lies in.
 
-    Kept regions only, at most `regions_per_image` drawn at random from each image, in stored order.
+    Kept regions only, in stored order, at most `regions_per_image` of an image: drawn from these, or from all its
+    regions before any is left out.
     """
     if not (config.losses.distillation or config.losses.contrastive):
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -228,14 +231,20 @@ def draw_regions(
     chance = rng.random(len(rows))
     mine = (owner >= share.start) & (owner < share.stop)
     rows, owner, chance = rows[mine], owner[mine] - share.start, chance[mine]
+    if config.draw_from == "all":
+        drawn = _drawn(owner, chance, config.regions_per_image)
+        rows, owner, chance = rows[drawn], owner[drawn], chance[drawn]
     keep = regions["keep"][rows]
     if keep.any() or config.if_none_kept == "skip":
         rows, owner, chance = rows[keep], owner[keep], chance[keep]
-    order = np.lexsort((chance, owner))
-    counts = np.bincount(owner, minlength=share.stop - share.start)
-    rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    chosen = np.sort(order[rank < config.regions_per_image])
-    return rows[chosen], owner[chosen]
+    drawn = _drawn(owner, chance, config.regions_per_image)
+    return rows[drawn], owner[drawn]
+
+
+def _drawn(owner: NDArray[np.int64], chance: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Of each owner [R], sorted, the `most` places of least chance [R], in order."""
+    rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    return np.sort(np.lexsort((chance, owner))[rank < most])
 
 
 def _image_boxes(batch: ImageBatch, rule: Literal["padded", "image"], device: torch.device) -> list[Tensor]:

@@ -94,6 +94,34 @@ def test_captions_of_no_image_are_refused_before_anything_is_encoded(
     assert rgc(*arguments, "--set", "labels.candidates=pool").code == 0
 
 
+@pytest.mark.parametrize("images", ["'*.tar'", "., format: folder"])
+def test_captions_of_coco_are_no_captions_of_counted_images_but_make_a_pool(
+    smoke: Any, sound: Path, tmp_path: Path, samples: Any, images: str
+) -> None:
+    write_tars(tmp_path, samples)
+    (tmp_path / "a.jpg").write_bytes(samples[0][1])
+    (tmp_path / "said.json").write_bytes((sound / "annotations" / "captions.json").read_bytes())
+    values = f"data.train={{images: {images}, captions: said.json, split: null}}"
+    overrides = (f"data.root={tmp_path}", values, "proposals.method=grid")
+    for verb, candidates in (("pseudo-label", "captions"), ("pseudo-label", "weighted"), ("pretrain", "pool")):
+        with pytest.raises(
+            ValueError, match=r"captions 'said\.json' name images by id, and images of the form '\w+' are"
+        ):
+            smoke.plan(*overrides, f"labels.candidates={candidates}", verb=verb)
+    planned = smoke.plan(*overrides, "labels.candidates=pool", verb="pseudo-label")
+    assert "read_captions" in {step.stage for step in planned}
+
+
+def test_ids_of_a_column_are_none_of_captions_in_tars(smoke: Any, tmp_path: Path, samples: Any) -> None:
+    write_parquet(tmp_path, samples)
+    write_tars(tmp_path, samples)
+    values = "data.train={images: all.parquet, captions: '*.tar', id_column: key, split: null}"
+    with pytest.raises(
+        ValueError, match=r"data\.train\.id_column is 'key' and .*/00000\.tar is a tar, .* id_column: null"
+    ):
+        smoke.plan(f"data.root={tmp_path}", values, "proposals.method=grid", verb="pseudo-label")
+
+
 @pytest.mark.parametrize(
     ("lost", "captions", "message"),
     [

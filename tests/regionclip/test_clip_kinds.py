@@ -15,12 +15,11 @@ from regionclip.clip_models import (
     Clip,
     clip_width,
     create_clip,
-    has_resnet,
     load_clip,
-    model_config,
     read_pretrained,
     save_clip,
 )
+from regionclip.known_clips import has_resnet, model_config
 from regionclip.region_encoder import RegionEncoder
 
 TINY = "rgc-test-rn"

@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,12 @@ from regionclip.clip_models import (
     clip_width,
     create_clip,
     load_clip,
+    pixels,
     read_pretrained,
     save_clip,
 )
+from regionclip.images import CLIP_MEAN, CLIP_STD
+from regionclip.known_clips import Pixels, from_tag, usual_pixels
 
 TINY = "rgc-test-rn"
 
@@ -80,6 +84,8 @@ def test_a_folder_keeps_its_provenance_and_says_whether_it_is_untrained(tmp_path
     save_clip(tiny_clip, TINY, tmp_path, provenance={"untrained": True, "steps": 5})
     assert json.loads((tmp_path / "clip.json").read_text()) == {
         "model": TINY,
+        "mean": list(CLIP_MEAN),
+        "std": list(CLIP_STD),
         "provenance": {"steps": 5, "untrained": True},
     }
     loaded, untrained = read_pretrained(TINY, str(tmp_path), allow_untrained=False, seed=0)
@@ -150,7 +156,7 @@ def test_an_openai_tag_downloads_once_the_model_fits(monkeypatch: pytest.MonkeyP
     def unreachable(config: object) -> str:
         raise FileNotFoundError("no route to host")
 
-    monkeypatch.setattr("regionclip.clip_models.download_pretrained", unreachable)
+    monkeypatch.setattr("regionclip.known_clips.download_pretrained", unreachable)
     with pytest.raises(ValueError, match=r"could not be downloaded \(no route to host\); give a local file"):
         read_pretrained("RN50-quickgelu", "openai", allow_untrained=False, seed=0)
 
@@ -164,7 +170,7 @@ def test_a_hub_repository_is_read_and_its_activation_checked(
         assert repository == "someone/tiny"
         return str(tmp_path / filename)
 
-    monkeypatch.setattr("regionclip.clip_models.download_pretrained_from_hf", hub)
+    monkeypatch.setattr("regionclip.known_clips.download_pretrained_from_hf", hub)
     config = tmp_path / "open_clip_config.json"
     config.write_text(json.dumps({"model_cfg": {"quick_gelu": True}}))
     loaded, untrained = read_pretrained(TINY, "hf-hub:someone/tiny", allow_untrained=False, seed=0)
@@ -173,6 +179,39 @@ def test_a_hub_repository_is_read_and_its_activation_checked(
     config.write_text(json.dumps({"model_cfg": {}}))
     with pytest.raises(ValueError, match="hf-hub:someone/tiny was trained with GELU"):
         read_pretrained(TINY, "hf-hub:someone/tiny", allow_untrained=False, seed=0)
+
+
+def test_weights_say_what_pixels_they_were_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: dict[str, Tensor], weights: Callable[[object], Path]
+) -> None:
+    clips, others = Pixels(CLIP_MEAN, CLIP_STD), Pixels((0.5, 0.4, 0.3), (0.3, 0.2, 0.1))
+    file = str(weights(state))
+    monkeypatch.setattr("regionclip.known_clips.download_pretrained", lambda config: file)
+    monkeypatch.setattr("open_clip.get_pretrained_cfg", lambda model, tag: {"quick_gelu": True, **stated[tag]})
+    monkeypatch.setattr("open_clip.list_pretrained_tags_by_model", lambda model: list(stated))
+    stated: dict[str, Any] = {"silent": {}, "stating": others._asdict()}
+
+    def read(pretrained: str) -> Pixels:
+        return pixels(read_pretrained(TINY, pretrained, allow_untrained=False, seed=0)[0])
+
+    assert (read("silent"), read("stating"), read(file)) == (clips, others, clips)
+    del stated["silent"]  # so that all tags agree
+    assert read(file) == others
+    save_clip(read_pretrained(TINY, "stating", allow_untrained=False, seed=0)[0], TINY, tmp_path / "clip")
+    assert read(str(tmp_path / "clip")) == pixels(load_clip(tmp_path / "clip")) == others
+
+
+@pytest.mark.parametrize(
+    ("model", "mean"),
+    [("ViT-B-16-SigLIP", 0.5), ("MobileCLIP-S1", 0.0), ("ViT-L-14", CLIP_MEAN[0]), (TINY, CLIP_MEAN[0])],
+)
+def test_a_file_is_taken_to_want_what_all_tags_of_its_model_want(model: str, mean: float) -> None:
+    assert usual_pixels(model).mean[0] == mean
+
+
+def test_a_tag_that_leaves_the_activation_to_its_only_model_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regionclip.known_clips.download_pretrained", lambda config: "weights")
+    assert from_tag("roberta-ViT-B-32", "laion2b_s12b_b32k").path == Path("weights")
 
 
 def test_mismatched_weights_name_the_first_keys_and_shapes(

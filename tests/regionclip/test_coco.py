@@ -88,7 +88,12 @@ def test_only_boxes_of_kept_classes_are_read(tmp_path: Path) -> None:
         ({**DATA, "annotations": []}, "empty dataset, its list 'annotations'"),
         (changed("annotations", 1, id=1), "annotation id 1 stands twice"),
         (changed("annotations", 1, image_id=8), "annotation 2 has image_id 8, which 'images' does not list"),
+        (changed("annotations", 1, image_id=[7]), r"annotation 2 has image_id \[7\], which 'images' does not list"),
         (changed("annotations", 1, category_id=5), "annotation 2 has category_id 5"),
+        (
+            changed("annotations", 1, category_id=[4]),
+            r"annotation 2 has category_id \[4\], which 'categories' does not",
+        ),
         (changed("categories", 1, name="dog"), "category 4 'dog' stands twice"),
     ],
 )
@@ -103,9 +108,10 @@ def test_a_faulty_file_is_refused_by_name(tmp_path: Path, data: object, message:
 def test_a_missing_and_an_unparsable_file_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.json: no such file"):
         read_coco_images(tmp_path / "none.json")
-    (tmp_path / "half.json").write_text('{"images": [')
-    with pytest.raises(ValueError, match=r"half\.json: not JSON"):
-        read_coco_images(tmp_path / "half.json")
+    for text in ('{"images": [', '{"images": ' + "[" * 100_000):
+        (tmp_path / "half.json").write_text(text)
+        with pytest.raises(ValueError, match=r"half\.json: not JSON"):
+            read_coco_images(tmp_path / "half.json")
 
 
 def test_an_unknown_class_gets_close_names(tmp_path: Path) -> None:
@@ -141,7 +147,8 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path
         ([-1.5, 5, 10, 10], "outside its image"),
         ([100.5, 5, 0.25, 10], "outside its image"),
         ([1, 2, 3], "not four numbers"),
-        ([float("nan"), 0, 5, 5], "no positive width"),
+        ([float("nan"), 0, 5, 5], "not four numbers"),
+        ([0, 0, 10**400, 5], "not four numbers"),
     ],
 )
 def test_a_box_that_fits_no_image_is_left_out_with_its_reason(tmp_path: Path, bbox: list[float], reason: str) -> None:

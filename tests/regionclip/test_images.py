@@ -173,12 +173,19 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(position=st.integers(0, 10_000), value=st.integers(0, 255), form=st.sampled_from(["PNG", "JPEG", "GIF"]))
+@given(position=st.integers(0, 10_000), value=st.integers(0, 255), form=st.sampled_from(["PNG", "JPEG", "GIF", "AVIF"]))
 def test_a_damaged_byte_gives_an_image_or_a_value_error(position: int, value: int, form: str) -> None:
     data = bytearray(encoded(noise(), form))
     data[position % len(data)] = value
     with contextlib.suppress(ValueError):
         assert read_image(bytes(data)).mode == "RGB"
+
+
+def test_damaged_pixels_of_an_avif_are_a_value_error() -> None:
+    data = encoded(noise(), "AVIF")
+    pixels = data.index(b"mdat") + 4
+    with pytest.raises(ValueError, match=r"image of \d+ bytes: cannot be read as an image: Failed to decode"):
+        read_image(data[:pixels] + bytes(len(data) - pixels))
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -178,6 +178,17 @@ def test_a_certain_concept_comes_first_and_equal_ones_in_the_order_of_the_pool()
     assert found.log_probabilities[0, 0] == 0.0
 
 
+@pytest.mark.parametrize("concepts", [101, 5001])
+def test_where_a_prior_excludes_most_concepts_the_rest_is_of_the_pool_too(concepts: int) -> None:
+    regions, pool = features(3, dtype=torch.float32), features(concepts, seed=1, dtype=torch.float32)
+    prior = torch.full((1, concepts), -math.inf)
+    prior[0, [7, 90, concepts - 1]] = 0.0
+    for dtype in (torch.float32, torch.float64):
+        found = match_top(regions.to(dtype), pool.to(dtype), 0.1, concepts, prior, torch.zeros(3, dtype=torch.int64))
+        assert torch.equal(found.concept_ids.sort(dim=1).values, torch.arange(concepts).expand(3, -1))
+        assert bool((found.log_probabilities[:, 3:] == -math.inf).all())
+
+
 def test_the_normaliser_gives_the_probability_of_any_concept_exactly() -> None:
     regions, pool = features(5, 16), features(40, 16, seed=1)
     found = match_top(regions, pool, 0.01, 3)

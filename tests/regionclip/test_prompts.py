@@ -7,7 +7,8 @@ import torch
 from open_clip import CLIP, OPENAI_IMAGENET_TEMPLATES, CustomTextCLIP
 from torch.nn import functional
 
-from regionclip.clip_models import model_config, read_pretrained
+from regionclip.clip_models import read_pretrained
+from regionclip.known_clips import model_config
 from regionclip.prompts import TEMPLATES, embed_concepts, encode_texts, fill, lvis_name, read_templates, tokenize
 from regionclip.tokenizers import make_tokenizer
 

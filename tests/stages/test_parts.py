@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.contract import Resources
+from stages.contract import MANIFEST, Resources
 from stages.local_context import LocalContext
 from stages.part_actors import _rows
 from stages.part_plan import MAX_PART_WEIGHT
-from stages.parts import REJECTED_SCHEMA, PartsSummary, iter_tables, process_parts, read_table, write_table
+from stages.part_tally import PartsSummary
+from stages.parts import REJECTED_SCHEMA, iter_tables, process_parts, read_table, write_table
 from stages.rows import RowGroupRef, read_row_group, row_group_refs
 from stages.storage import Folder
 
@@ -190,6 +191,15 @@ def test_too_many_rejected_stop_the_run_as_soon_as_that_is_certain(folder: Folde
         with pytest.raises(ValueError, match=message):
             run(LocalContext(folder), bad=(0, 1), limit=0.1)
     assert run(LocalContext(folder.child("fewer")), bad=(0,), limit=0.1).num_rejected == 1
+
+
+def test_a_lower_fraction_takes_nothing_from_what_is_finished(folder: Folder) -> None:
+    run(LocalContext(folder), bad=(1, 4, 7))
+    folder.write(MANIFEST, b"{}")
+    whole = contents(folder)
+    with pytest.raises(ValueError, match=r"3 of 10 items are rejected after 10, more than max_rejected_fraction=0\.1"):
+        run(LocalContext(folder), bad=(1, 4, 7), limit=0.1)
+    assert contents(folder) == whole
 
 
 def test_nothing_to_process_is_an_error(folder: Folder) -> None:

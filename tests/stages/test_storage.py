@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+from fsspec.spec import AbstractBufferedFile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,6 +110,44 @@ def test_a_stream_appears_whole_when_it_ends_and_never_after_an_error(folder: Fo
     with folder.open("a/b") as file:
         file.seek(4)
         assert file.read() == b"two"
+
+
+class Upload(AbstractBufferedFile):
+    """A file that its place shows when it is closed, in place of an older one."""
+
+    def _upload_chunk(self, final: bool = False) -> bool:
+        if final:
+            self.fs.store[self.path] = MemoryFile(self.fs, self.path, self.buffer.getvalue())
+        return final
+
+    def discard(self) -> None:
+        raise ConnectionError("nobody answers")
+
+
+class Uploads(MemoryFileSystem):
+    protocol = "uploads"
+    store: ClassVar[dict[str, MemoryFile]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def _open(self, path: str, mode: str = "rb", *arguments: Any, **named: Any) -> Any:
+        return Upload(self, path, mode) if mode == "wb" else super()._open(path, mode, *arguments, **named)
+
+
+def test_an_upload_that_breaks_off_leaves_the_older_file() -> None:
+    fsspec.register_implementation("uploads", Uploads, clobber=True)
+    folder = Folder("uploads://place")
+
+    def write(text: bytes, fails: bool) -> None:
+        with folder.stream("a") as file:
+            file.write(text)
+            if fails:
+                raise RuntimeError("of the work")
+
+    write(b"old", fails=False)
+    with pytest.raises(RuntimeError, match="of the work"):
+        write(b"part", fails=True)
+    gc.collect()
+    assert folder.read("a") == b"old"
 
 
 def test_a_stream_that_cannot_be_written_is_named_and_other_errors_keep_their_own_words(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -267,6 +269,16 @@ def test_whatever_is_half_written_says_so_at_the_last_row(
     assert read("a.txt.gz", b"") == [("a.txt.gz", f"{before} (the file is empty, which no compressed file is)")]
     assert read("a.txt.gz", UNCUT) == [("a.txt.gz", f"{before} (Not a gzipped file (b'ca'))")]
     assert len(read("a.txt.gz", gzip.compress(UNCUT)[:-4])) == 6
+
+
+def test_every_row_after_damage_of_a_table_is_rejected(read: Read, make_parquet: Callable[..., bytes]) -> None:
+    table = bytearray(make_parquet(caption=[f"caption {row}" for row in range(3000)]))
+    start = pq.read_metadata(io.BytesIO(table)).row_group(1).column(0).dictionary_page_offset
+    table[start : start + 20] = bytes(20)
+    rows = read("a.parquet", bytes(table))
+    assert rows[:1000] == [caption(f"caption {row}") for row in range(1000)]
+    assert [place for place, _ in rows[1000:]] == [f"a.parquet: row {row}" for row in range(1001, 3001)]
+    assert rows[-1][1].startswith("lost: the file is damaged after row 1000 (")
 
 
 def test_rejected_rows_can_be_stored_whatever_their_bytes(tmp_path: Path, make_tar: Callable[..., bytes]) -> None:

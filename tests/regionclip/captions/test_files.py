@@ -14,7 +14,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from regionclip.captions.files import CaptionFile, check_options, find_files
 from regionclip.captions.reading import read_captions
 from regionclip.captions.rows import ReadingConfig
-from regionclip.source_files import files_sha256
+from regionclip.place_errors import PlaceError
+from regionclip.source_files import files_sha256, named_sha256
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -74,6 +75,11 @@ def test_a_home_folder_and_names_with_signs_of_a_glob_are_paths(
     assert find_files(["~/a[1].txt"], None, "auto") == [CaptionFile(str(tmp_path / "a[1].txt"), "text")]
 
 
+def test_signs_of_a_glob_in_the_root_are_taken_as_they_are(tmp_path: Path) -> None:
+    touch(tmp_path, "se[1]*/a.txt", "se[1]*/b.txt", "se1/c.txt")
+    assert names(find_files(["*.txt"], str(tmp_path / "se[1]*"), "auto")) == ["a.txt", "b.txt"]
+
+
 def test_a_uri_is_read_where_it_lies() -> None:
     folder = f"memory://{uuid.uuid4().hex}"
     for name in ("b.txt", "a.txt"):
@@ -113,9 +119,9 @@ def test_a_file_is_known_by_its_bytes_wherever_it_lies(tmp_path: Path) -> None:
         (["../a.txt"], "auto", "'../a.txt' does not name a file inside"),
         (["/etc/hosts"], "auto", "'/etc/hosts' does not name a file inside"),
         (["memory://x/a.txt"], "auto", "does not name a file inside"),
-        (["mixed"], "auto", r"/mixed: no captions files of one form \(csv, text there\)"),
-        (["mixed"], "coco", r"no captions files of one form \(csv, text there\)"),
-        (["empty"], "auto", r"no captions files of one form \(none there\)"),
+        (["mixed"], "auto", r"/mixed: no files of one form \(csv, text there\)"),
+        (["mixed"], "coco", r"no files of the form 'coco' \(csv, text there\)"),
+        (["empty"], "auto", r"no files of one form \(none of a known form there\)"),
     ],
 )
 def test_what_cannot_be_found_is_refused_by_name(tmp_path: Path, files: list[str], form: str, message: str) -> None:
@@ -148,6 +154,9 @@ class LostFile(io.BytesIO):
 class LostFileSystem(MemoryFileSystem):
     protocol = "lost"
 
+    def info(self, path: str, **named: Any) -> Any:
+        raise PermissionError("wrong key") if "mine" in path else OSError("connection lost")
+
     def _open(self, path: str, *arguments: Any, **named: Any) -> LostFile:
         return LostFile(bytes(100))
 
@@ -156,5 +165,14 @@ class LostFileSystem(MemoryFileSystem):
 @pytest.mark.parametrize("compression", ["", "gzip", "zstd"])
 def test_a_file_that_cannot_be_read_is_not_taken_for_a_damaged_one(form: str, compression: str) -> None:
     fsspec.register_implementation("lost", LostFileSystem, clobber=True)
-    with pytest.raises(ValueError, match=r"lost://a cannot be read \(connection lost\)"):
+    with pytest.raises(PlaceError, match=r"lost://a cannot be read \(connection lost\)"):
         list(read_captions(CaptionFile("lost://a", form, compression), ReadingConfig()))
+
+
+def test_a_place_that_cannot_tell_whether_a_file_is_there_is_not_taken_for_an_empty_one() -> None:
+    fsspec.register_implementation("lost", LostFileSystem, clobber=True)
+    for find in (lambda uri: find_files([uri], None, "auto"), lambda uri: named_sha256(uri, "name one")):
+        with pytest.raises(PlaceError, match=r"lost://a\.txt cannot be read \(connection lost\)"):
+            find("lost://a.txt")
+        with pytest.raises(ValueError, match=r"lost://mine\.txt cannot be read \(wrong key\)"):
+            find("lost://mine.txt")

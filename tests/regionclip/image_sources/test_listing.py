@@ -23,7 +23,7 @@ def test_plain_images_are_sorted_by_path_whatever_else_lies_there(tmp_path: Path
 
 
 def test_packed_files_are_sorted_and_named_below_the_root(tmp_path: Path) -> None:
-    root = touch(tmp_path, "s/1.tar", "s/0.tar", "s/0.parquet", "s/0_stats.json", "t/9.tar")
+    root = touch(tmp_path / "se[1]", "s/1.tar", "s/0.tar", "s/0.parquet", "s/0_stats.json", "t/9.tar")
     for images in ("s", "s/*.tar"):
         found = find_packed(root, images, "webdataset")
         assert [(file.number, file.name) for file in found] == [(0, "s/0.tar"), (1, "s/1.tar")]
@@ -64,10 +64,24 @@ def test_names_that_leave_the_root_are_refused(tmp_path: Path, images: str) -> N
             find(str(tmp_path), images)
 
 
+def test_a_folder_without_packed_files_is_said_in_words_that_fit_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"/i: no files of the form 'webdataset' \(none of a known form there\); set"):
+        find_packed(touch(tmp_path, "i/a.jpg"), "i", "webdataset")
+
+
 @pytest.mark.parametrize(("name", "message"), [("0.tar.gz", "unpack it"), ("a::b.tar", "rename the file")])
 def test_files_without_places_are_refused(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         find_packed(touch(tmp_path, name), name, "webdataset")
+
+
+def test_a_packed_file_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    try:
+        root = touch(tmp_path, "a\udcff.tar")
+    except OSError as error:
+        pytest.skip(f"this file system takes no such name: {error}")
+    with pytest.raises(ValueError, match=r"a\\udcff\.tar': its name is not UTF-8, .*rename the file"):
+        find_packed(root, ".", "webdataset")
 
 
 def test_options_that_a_form_has_no_use_for_are_refused(tmp_path: Path) -> None:

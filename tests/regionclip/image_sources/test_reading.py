@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from regionclip.captions.files import find_files
@@ -157,6 +158,18 @@ def test_a_broken_archive_keeps_the_images_before_and_says_where(write_tar: Writ
     assert rejected == {"0.tar::a.png": "the file is damaged after this row (unexpected end of data)"}
 
 
+def test_every_row_after_damage_of_a_table_is_rejected(write_parquet: Write) -> None:
+    path = write_parquet("a.parquet", 10, image=[bytes([row]) * 500 for row in range(100)])
+    data = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(2).column(0).data_page_offset
+    data[start : start + 20] = bytes(20)
+    path.write_bytes(data)
+    rejected = read(path)[1]
+    lost = [f"a.parquet: row {row}" for row in range(21, 101)]
+    assert list(rejected)[20:] == lost
+    assert {rejected[item].partition(" (")[0] for item in lost} == {"lost: the file is damaged after row 20"}
+
+
 def test_bytes_in_a_column_or_in_a_struct_are_named_by_row_group_and_row(
     write_parquet: Write, picture: Picture
 ) -> None:
@@ -257,5 +270,5 @@ def test_a_missing_file_is_the_users_mistake(tmp_path: Path, write_tar: Write) -
     path = write_tar("0.tar", [])
     (packed,) = find_packed(str(tmp_path), "0.tar", "webdataset")
     path.unlink()
-    with pytest.raises(ValueError, match=r"0\.tar cannot be read"):
+    with pytest.raises(ValueError, match=r"0\.tar does not exist"):
         list(packed_pieces(PackedFile(0, "0.tar", packed.file), ColumnsConfig(), opener(tmp_path), str(tmp_path)))

@@ -52,7 +52,19 @@ def test_a_file_of_other_images_is_refused(tmp_path: Path) -> None:
         read_corrections(path, CONCEPTS, *LISTED)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"images": 3}', '{"images": [{}], "categories": []}'])
+def test_a_category_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = corrected_file(tmp_path / "c.json", IMAGES)
+    data = json.loads(path.read_text())
+    data["categories"].append({"id": 1, "name": "kite"})
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"c\.json: 2 categories have 1 ids; give each category an id of its own"):
+        read_corrections(path, CONCEPTS, *LISTED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1]", pytest.param("[" * 100_000, id="deep"), "{}", '{"images": 3}', '{"images": [{}], "categories": []}'],
+)
 def test_what_is_not_coco_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(ValueError, match=r"c\.json .*give a corrected export"):

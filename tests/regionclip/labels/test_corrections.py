@@ -176,6 +176,11 @@ def test_where_everything_is_shown_keep_is_what_the_annotation_says(keep: bool, 
     assert first_image(corrected(data))["keep"] == [expected] * 3
 
 
+def test_keep_is_what_the_annotation_says_where_the_file_lost_what_it_shows(corrected: Any) -> None:
+    taken = corrected(exported(lambda data: data.pop("info"), Choice(everything=True)))
+    assert taken.table.equals(table())
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -21,8 +21,10 @@ CLASS_OF = {"cat": "cat", "kitten": "cat", "cup": "cup", "plane": "airplane"}
 Objects = Sequence[tuple[tuple[float, float, float, float], str]]
 
 
-def curve(tables: Sequence[pa.Table], objects: Mapping[int, Objects], iou: float = 0.5) -> TruthCurve:
-    counter = TruthCounter(CONCEPTS, CLASS_OF, iou)
+def curve(
+    tables: Sequence[pa.Table], objects: Mapping[int, Objects], iou: float = 0.5, threshold: float | None = None
+) -> TruthCurve:
+    counter = TruthCounter(CONCEPTS, CLASS_OF, iou, threshold)
     truth = {
         image_id: (np.array([box for box, _ in found], np.float32), [name for _, name in found])
         for image_id, found in objects.items()
@@ -182,3 +184,16 @@ def test_the_suggested_cut_is_the_lowest_of_the_highest_f1(make_table: Table, ma
 def test_labels_of_another_pool_are_refused(make_table: Table, make_region: Any) -> None:
     with pytest.raises(ValueError, match="name concept 4, but the pool has 4"):
         curve([make_table([[make_region((0, 0, 1, 1), [(4, 1.0)], True)]])], {})
+
+
+def test_what_something_else_than_the_threshold_drops_counts_at_none(make_table: Table, make_region: Any) -> None:
+    boxes = [(0.0, 0.0, 8.0, 8.0), (20.0, 0.0, 28.0, 8.0), (40.0, 0.0, 48.0, 8.0)]
+    kept, below, dropped = (
+        make_region(box, [(0, share)], keep)
+        for box, share, keep in zip(boxes, (0.9, 0.25, 0.9), (True, False, False), strict=True)
+    )
+    objects: dict[int, Objects] = {0: [(box, "cat") for box in boxes]}
+    found = curve([make_table([[kept, below, dropped]])], objects, threshold=0.5)
+    assert [found.labels[index] for index in (0, 24, 26, 50)] == [2, 2, 1, 1]
+    assert (found.right[50], found.found[50], found.objects) == (1, 1, 3)
+    assert found.kept == (found.precision(50), found.recall(50))

@@ -112,13 +112,24 @@ def test_annotations_of_an_instances_file_count_as_boxes_without_its_crowds(tmp_
         ([3], "record 0 is a int"),
         ([{"bbox": [0, 0, 1, 1]}], "image_id None"),
         ([{"image_id": 1, "bbox": [0, 0, 1]}], "record 0 has bbox"),
+        ([{"image_id": 2**70, "bbox": [0, 0, 1, 1]}], f"record 0 has image_id {2**70}"),
+        ([{"image_id": 1, "bbox": [0, 0, 10**400, 1]}], "record 0 has bbox"),
         ([{"image_id": 1, "bbox": [0, 0, 1, 1], "score": "high"}], "score 'high'"),
+        ([{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 10**400}], "record 0 has score 10000"),
         ([{"image_id": 1, "bbox": [0, 0, 1, 1], "score": 3.5}], r"3\.5 and no probability; .*logit"),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path: Path, records: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_coco_results(results(tmp_path / "r.json", records))
+
+
+def test_a_box_that_is_not_finite_is_left_to_the_image_and_json_too_deep_is_refused(tmp_path: Path) -> None:
+    table = read_coco_results(results(tmp_path / "r.json", [{"image_id": 1, "bbox": [0, 0, math.inf, math.nan]}]))
+    assert not listed_boxes(table)[1].boxes.isfinite().all()
+    (tmp_path / "r.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"r\.json: no readable JSON"):
+        read_coco_results(tmp_path / "r.json")
 
 
 @pytest.mark.parametrize("inner", [pa.list_(pa.float64()), pa.list_(pa.float32(), 4)])

@@ -121,6 +121,23 @@ def test_the_layout_of_memory_changes_no_feature(
     torch.testing.assert_close(found[True], found[False], rtol=1e-5, atol=1e-6)
 
 
+@every_way
+def test_single_precision_is_not_rounded_on_a_gpu_and_the_setting_is_put_back(
+    clips: dict[str, Any], model: str, config: TeacherConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convolve, rounded = functional.conv2d, []
+
+    def seen(*given: Any) -> Tensor:
+        rounded.append(torch.backends.cudnn.allow_tf32)
+        return convolve(*given)
+
+    monkeypatch.setattr(functional, "conv2d", seen)
+    assert torch.backends.cudnn.allow_tf32
+    features(make_teacher(clips[model], config))
+    assert set(rounded) == {False}
+    assert torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize(
     ("model", "config"),
     [

@@ -115,6 +115,22 @@ def test_only_kept_regions_are_drawn_and_at_most_so_many_of_an_image(pretrain_ar
     assert seen == {5, 6, 8, 9, 20, 21, 23, 24}
 
 
+def test_the_reference_draws_from_all_regions_and_leaves_out_afterwards(pretrain_arguments: Make) -> None:
+    regions, images = pretrain_arguments().regions, np.array([4, 1])
+    regions["keep"][:] = np.arange(len(regions["keep"])) % 2 == 0
+    counts = {"kept": set(), "all": set()}
+    for name, seen in counts.items():
+        config = PretrainConfig(regions_per_image=2, draw_from=name)
+        for step in range(30):
+            rows, owner = draw_regions(regions, images, slice(0, 2), config, step_rng(0, step))
+            assert regions["keep"][rows].all()
+            seen |= set(np.bincount(owner, minlength=2).tolist())
+    assert counts == {"kept": {2}, "all": {0, 1, 2}}
+    with_rest = PretrainConfig(regions_per_image=2, draw_from="all", if_none_kept="keep_all")
+    regions["keep"][:] = False
+    assert len(draw_regions(regions, images, slice(0, 2), with_rest, step_rng(0, 0))[0]) == 4
+
+
 def test_where_nothing_is_kept_the_reference_keeps_all(pretrain_arguments: Make) -> None:
     regions, images = pretrain_arguments().regions, np.array([0, 1])
     regions["keep"][:] = False

@@ -88,6 +88,33 @@ def test_without_a_choice_of_teacher_the_stored_bits_are_the_region_encoders(wor
         assert np.array_equal(regions["features"][regions.rows(same)[0]], expected.numpy())
 
 
+def test_pixels_are_normalised_as_the_config_says_else_as_the_weights_want(world: Any) -> None:
+    wanted: dict[str, Any] = {"mean": [0.2, 0.3, 0.4], "std": [0.5, 0.6, 0.7]}
+    clip = world.artifact("clip", "other_pixels")
+    shutil.copytree(world["clip"].folder.local(), clip.folder.local(), dirs_exist_ok=True)
+    description = json.loads(clip.folder.read("clip.json"))
+    clip.folder.write("clip.json", json.dumps(description | wanted).encode())
+    inputs = {"images": world["test_images"], "proposals": world["test_proposals"]}
+    known, said, clips = (
+        features_of(
+            world.run(
+                encode_regions.STAGE,
+                EncodeConfig(num_regions=6, resize=RESIZE, teacher=teacher),
+                name,
+                **inputs,
+                clip=each,
+            )
+        )
+        for name, each, teacher in (
+            ("known", clip, TeacherConfig()),
+            ("said", world["clip"], TeacherConfig(**{name: tuple(values) for name, values in wanted.items()})),
+            ("clips", world["clip"], TeacherConfig()),
+        )
+    )
+    assert np.array_equal(known, said)
+    assert not np.array_equal(known, clips)
+
+
 @pytest.mark.parametrize("mode", ["dense", "crop"])
 def test_a_vision_transformer_encodes_regions_in_each_mode(world: Any, mode: Any) -> None:
     with torch.random.fork_rng(devices=[]):
