@@ -92,7 +92,7 @@ def save_clip(
     if dtype is not None:
         state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
-    description = {"model": model, **pixels(clip)._asdict(), "provenance": dict(provenance or {})}
+    description = {"model": model, **known_pixels(clip)._asdict(), "provenance": dict(provenance or {})}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -118,7 +118,7 @@ def read_pretrained(model: str, pretrained: str | None, allow_untrained: bool, s
     return clip, False
 
 
-def pixels(clip: Clip) -> Pixels:
+def known_pixels(clip: Clip) -> Pixels:
     """What the weights were trained on, CLIP's where nobody said it; open_clip keeps it at the same place."""
     return pixels_of({name: getattr(clip.visual, f"image_{name}", None) for name in Pixels._fields})
 

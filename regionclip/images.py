@@ -170,6 +170,17 @@ def resize(image: Image.Image, config: ResizeConfig) -> Image.Image:
     return image.resize(size, Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC)
 
 
+def other_size(size: tuple[int, int], recorded: tuple[int, int]) -> str:
+    """Why a decoded, upright image of this (width, height) is not the one of the record, or ''."""
+    if size == recorded:
+        return ""
+    remedy = "correct the record"
+    if size == recorded[::-1]:
+        remedy = "state size and boxes as the image is shown, turned upright by its EXIF orientation, or remove that"
+    (width, height), (said_width, said_height) = size, recorded
+    return f"is {width} x {height} pixels, but its record says {said_width} x {said_height}; {remedy}"
+
+
 def image_tensor(image: Image.Image) -> Tensor:
     """An RGB image as float32 [3, H, W] in [0, 1]."""
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))  # [H, W, 3]

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regionclip.images import ResizeConfig, normalize, read_image, resize, resized_size
+from regionclip.images import ResizeConfig, normalize, other_size, read_image, resize, resized_size
 
 _NUM_THREADS = 2
 
@@ -76,7 +76,7 @@ def load_batches(
             image = read_image(read(record.file_name))
         except ValueError as error:
             return str(error)
-        problem = _other_size(image, record) or _too_narrow(record, config, least_side)
+        problem = other_size(image.size, (record.width, record.height)) or _too_narrow(record, config, least_side)
         return problem or resize(image, config)
 
     chunks = list(_equal_sizes(records, batch_size))
@@ -94,17 +94,6 @@ def load_batches(
                     found[position] = image
             if found:
                 yield _batch(found, records[positions[0]])
-
-
-def _other_size(image: Image.Image, record: ImageRecord) -> str:
-    """Why a decoded, upright image is not the one of the record, or ''."""
-    if image.size == (record.width, record.height):
-        return ""
-    remedy = "correct the record"
-    if image.size == (record.height, record.width):
-        remedy = "state size and boxes as the image is shown, turned upright by its EXIF orientation, or remove that"
-    sizes = f"{image.width} x {image.height} pixels, but its record says {record.width} x {record.height}"
-    return f"is {sizes}; {remedy}"
 
 
 def _too_narrow(record: ImageRecord, config: ResizeConfig, least_side: int) -> str:

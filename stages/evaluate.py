@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regionclip.class_report import NAMED_BOXES, class_rows, detections_table, score_detections, score_names, true_boxes
-from regionclip.clip_models import load_clip
+from regionclip.clip_models import DESCRIPTION, load_clip
 from regionclip.detections import Detections, InferenceConfig
 from regionclip.detector import OpenVocabularyDetector, load_detector
 from regionclip.embeddings import load_embeddings
 from regionclip.evaluation import TrueBoxes
 from regionclip.grouped import grouped_lists
-from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
+from regionclip.images import ResizeConfig
+from regionclip.known_clips import pixels_of
 from regionclip.loading import ImageRecord, LoadedBatch, load_batches
 from regionclip.open_vocabulary import OpenVocabularyHead
 from regionclip.precision import full_precision
@@ -88,6 +89,7 @@ class Evaluator:
     ) -> None:
         self._config, self._images, self._batch_size, self._device = config, images, batch_size, device
         self._detector = load_model(model, embeddings, config.temperature).to(device)
+        self._pixels = pixels_of(json.loads(model.folder.read(DESCRIPTION)))
         self._names_boxes = model.kind != DETECTOR
         self._proposals = None if proposals is None else RowReader(proposals, ["boxes", "objectness"])
 
@@ -96,14 +98,14 @@ class Evaluator:
         proposals = self._proposals_of(items)
         detections: dict[int, Detections] = {}
         named: dict[int, tuple[Tensor, Tensor]] = {}
-        records = [item.record for item in items]
+        records, config = [item.record for item in items], self._config
 
         def reject(item: str, reason: str) -> None:
             rejected.append((item, reason))
 
         with self._images.gathered([record.file_name for record in records]) as read:
-            for batch in load_batches(read, records, self._config.resize, self._batch_size, reject):
-                pixels = batch.normalized(CLIP_MEAN, CLIP_STD, self._device)
+            for batch in load_batches(read, records, config.resize, self._batch_size, reject, RegionEncoder.stride):
+                pixels = batch.normalized(*self._pixels, self._device)
                 with torch.inference_mode(), full_precision():
                     if self._names_boxes:
                         named |= self._name(pixels, batch, items)

@@ -30,18 +30,21 @@ OWN_STORE = "store:"
 
 
 def image_files(images: Artifact, image_ids: NDArray[np.int64]) -> ImageFiles:
-    """The files of these images, in their order; ValueError when one is not listed."""
+    """The files of these images, in their order, and their sizes; ValueError when one is not listed."""
     from regionclip.training.images import ImageFiles  # imports torch, which readers of rows do without
 
-    listed = read_table(images, "images", ["image_id", "file_name"])
-    names = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
-    unknown = [image_id for image_id in image_ids.tolist() if image_id not in names]
+    columns = ["image_id", "file_name", "width", "height"]
+    listed = read_table(images, "images", columns)
+    rows = dict(zip(listed["image_id"].to_pylist(), range(len(listed)), strict=True))
+    unknown = [image_id for image_id in image_ids.tolist() if image_id not in rows]
     if unknown:
         raise ValueError(
-            f"{len(unknown)} of {len(image_ids)} images are not among the {len(names)} listed ones, first is "
+            f"{len(unknown)} of {len(image_ids)} images are not among the {len(rows)} listed ones, first is "
             f"{unknown[0]}; give the images that the other inputs were made from"
         )
-    return ImageFiles([names[image_id] for image_id in image_ids.tolist()], images_folder(images).read)
+    chosen = listed.take([rows[image_id] for image_id in image_ids.tolist()])
+    _, names, widths, heights = (chosen[name].to_pylist() for name in columns)
+    return ImageFiles(names, images_folder(images).read, list(zip(widths, heights, strict=True)))
 
 
 def image_records(images: Artifact) -> list[ImageRecord]:

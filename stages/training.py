@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from regionclip.place_errors import PlaceError
 from regionclip.training.session import Session
 from stages.contract import WORK, Context
 from stages.ray_session import ensure_ray, require_local_gpu, require_room, torch_threads
@@ -113,8 +114,12 @@ def _fit_on_ray(context: Context, work: Folder, loop: Loop, arguments: dict[str,
             for failure in getattr(error, "worker_failures", {}).values():
                 if isinstance(failure, ValueError):
                     raise ValueError(str(failure)) from None
-            if _version(work) == before:
-                raise
+            if _version(work) != before:
+                continue  # from its last checkpoint
+            for failure in getattr(error, "worker_failures", {}).values():
+                if isinstance(failure, PlaceError):
+                    raise PlaceError(str(failure)) from None
+            raise
 
 
 def _version(work: Folder) -> tuple[str, int] | None:

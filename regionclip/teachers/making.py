@@ -8,7 +8,7 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
-from regionclip.clip_models import Clip, clip_width, pixels
+from regionclip.clip_models import Clip, clip_width, known_pixels
 from regionclip.known_clips import Pixels
 from regionclip.teachers.compiling import check_compiler
 from regionclip.teachers.crop import CropTeacher
@@ -45,7 +45,7 @@ def make_teacher(clip: Clip, config: TeacherConfig, device: torch.device | str =
 
 def teacher_pixels(clip: Clip, config: TeacherConfig) -> Pixels:
     """What images for the teacher are normalised by: what the configuration says, else what is known of the weights."""
-    known = pixels(clip)
+    known = known_pixels(clip)
     return Pixels(config.mean or known.mean, config.std or known.std)
 
 

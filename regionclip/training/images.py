@@ -12,15 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regionclip.grouped import Grouped
-from regionclip.images import ResizeConfig, normalize, read_image, resize
+from regionclip.images import ResizeConfig, normalize, other_size, read_image, resize
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Names of image files and how to read the bytes of one; both survive pickling."""
+    """Names of image files, how to read the bytes of one, and the (width, height) that boxes in it go by.
+
+    All survive pickling. `read` raises ValueError for a file that is not there to be read; its OSErrors are those of a
+    disk or server. Without `sizes` an image may have any.
+    """
 
     names: Sequence[str]
     read: Callable[[str], bytes]
+    sizes: Sequence[tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class TrainingImages:
     """Batches of resized images; `prefetch` reads those of a later batch while the current one is trained on.
 
     Once the budget of `cache_bytes` is full, further images are read again at each use. Raises ValueError naming the
-    file when one cannot be read.
+    file when one cannot be read or has another size than recorded, and the OSErrors of `read`.
     """
 
     def __init__(
@@ -113,8 +118,10 @@ class TrainingImages:
         name = self._files.names[index]
         try:
             image = read_image(self._files.read(name))
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             raise ValueError(f"{name}: {error}; mend or remove the image") from error
+        if self._files.sizes is not None and (problem := other_size(image.size, self._files.sizes[index])):
+            raise ValueError(f"{name} {problem}")
         resized = resize(image, self._config)
         scale_x, scale_y = resized.width / image.width, resized.height / image.height
         pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()

@@ -13,8 +13,9 @@ from open_clip import CLIP
 from torch import Tensor
 from torch.nn import functional
 
+from regionclip.clip_models import known_pixels
 from regionclip.grouped import Grouped
-from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
+from regionclip.images import ResizeConfig
 from regionclip.losses import (
     concept_contrastive_loss,
     gather_with_gradient,
@@ -154,6 +155,7 @@ class _Student:
         self.config = arguments.config
         self.device = session.device
         self.world_size = session.world_size
+        self.pixels = known_pixels(arguments.clip)
         self.regions = arguments.regions
         self.captions = arguments.captions
         self.images = TrainingImages(arguments.images, self.config.resize)
@@ -170,7 +172,7 @@ class _Student:
         flipped = rng.random(len(indices)) < config.flip
         rows, owner = draw_regions(self.regions, indices, share, config, rng)
         batch = self.images.batch(indices[share], flipped[share])
-        pixels = batch.normalized(CLIP_MEAN, CLIP_STD, self.device)
+        pixels = batch.normalized(*self.pixels, self.device)
         boxes = torch.from_numpy(batch.place(self.regions["boxes"][rows], owner)).to(self.device)
         counts = np.bincount(owner, minlength=len(batch.sizes))
         parts: Sequence[Tensor] = torch.split(boxes, counts.tolist())

@@ -87,11 +87,14 @@ class LocalSession:
 def write_state(state: dict[str, Any], path: Path) -> None:
     """Write a state so that `path` either does not exist or is whole, also after a power cut."""
     partial = path.with_suffix(f".partial-{os.getpid()}")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from open_clip import CLIP
 from torch import Tensor
 
+from regionclip.clip_models import known_pixels
 from regionclip.detector import BoxTargets, DetectionLossConfig, OpenVocabularyDetector
 from regionclip.grouped import Grouped
-from regionclip.images import CLIP_MEAN, CLIP_STD, ResizeConfig
+from regionclip.images import ResizeConfig
 from regionclip.open_vocabulary import OpenVocabularyHead
 from regionclip.proposals.proposer import Proposals
 from regionclip.region_encoder import RegionEncoder, freeze
@@ -102,7 +103,7 @@ def transfer(session: Session, arguments: TransferArguments) -> dict[str, Tensor
         flipped = step_rng(config.seed, step).random(len(indices)) < config.flip
         indices = indices[share]
         batch = images.batch(indices, flipped[share])
-        pixels = batch.normalized(CLIP_MEAN, CLIP_STD, session.device)
+        pixels = batch.normalized(*known_pixels(arguments.clip), session.device)
         proposals = _proposals(arguments.proposals, indices, batch)
         return detector.losses(pixels, proposals, _targets(arguments.truth, indices, batch), sampling)
 

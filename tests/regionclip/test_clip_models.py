@@ -16,8 +16,8 @@ from regionclip.clip_models import (
     Clip,
     clip_width,
     create_clip,
+    known_pixels,
     load_clip,
-    pixels,
     read_pretrained,
     save_clip,
 )
@@ -192,13 +192,13 @@ def test_weights_say_what_pixels_they_were_trained_on(
     stated: dict[str, Any] = {"silent": {}, "stating": others._asdict()}
 
     def read(pretrained: str) -> Pixels:
-        return pixels(read_pretrained(TINY, pretrained, allow_untrained=False, seed=0)[0])
+        return known_pixels(read_pretrained(TINY, pretrained, allow_untrained=False, seed=0)[0])
 
     assert (read("silent"), read("stating"), read(file)) == (clips, others, clips)
     del stated["silent"]  # so that all tags agree
     assert read(file) == others
     save_clip(read_pretrained(TINY, "stating", allow_untrained=False, seed=0)[0], TINY, tmp_path / "clip")
-    assert read(str(tmp_path / "clip")) == pixels(load_clip(tmp_path / "clip")) == others
+    assert read(str(tmp_path / "clip")) == known_pixels(load_clip(tmp_path / "clip")) == others
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from regionclip.grouped import Grouped
 from regionclip.images import ResizeConfig, image_tensor, normalize, pad_batch, read_image, resize
+from regionclip.place_errors import PlaceError
 from regionclip.training.images import ImageFiles, TrainingImages
 
 BOXES = {"wide": [10, 4, 30, 20], "tall": [4, 30, 14, 62], "square": [20, 20, 40, 28]}
@@ -67,3 +68,16 @@ def test_an_unreadable_image_is_named() -> None:
     source = TrainingImages(ImageFiles(["x.jpg"], lambda name: b"no image"), CONFIG)
     with pytest.raises(ValueError, match=r"x\.jpg: .*mend or remove"):
         source.batch(np.array([0]), np.zeros(1, bool))
+
+
+def test_an_image_of_another_size_than_its_boxes_go_by_is_refused_and_a_disk_that_fails_is_not_its_fault() -> None:
+    turned = [SIZES[name][::-1] for name in BOXES]
+    source = TrainingImages(ImageFiles(list(BOXES), read, turned), CONFIG)
+    with pytest.raises(ValueError, match="wide is 80 x 40 pixels, but its record says 40 x 80; state size and"):
+        source.batch(np.array([0]), np.zeros(1, bool))
+
+    def fail(name: str) -> bytes:
+        raise PlaceError(f"{name} cannot be read (timed out)")
+
+    with pytest.raises(PlaceError, match=r"^wide cannot be read \(timed out\)$"):
+        TrainingImages(ImageFiles(list(BOXES), fail), CONFIG).batch(np.array([0]), np.zeros(1, bool))

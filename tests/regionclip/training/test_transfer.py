@@ -16,7 +16,8 @@ from regionclip.grouped import Grouped
 from regionclip.images import ResizeConfig
 from regionclip.proposals.network import ProposerConfig
 from regionclip.training import loop
-from regionclip.training.images import ImageFiles
+from regionclip.training.images import ImageBatch, ImageFiles
+from regionclip.training.pretrain import pretrain
 from regionclip.training.proposer import ProposerArguments, ProposerTrainingConfig, train_proposer
 from regionclip.training.schedule import OptimizerConfig
 from regionclip.training.session import LocalSession
@@ -61,6 +62,23 @@ def run(arguments: TransferArguments, folder: Path | None = None) -> tuple[dict[
         logged[step] = dict(metrics)
 
     return transfer(LocalSession(folder, log=log), arguments), logged
+
+
+def test_trainings_normalise_pixels_as_the_start_wants_them(
+    arguments: TransferArguments, pretrain_arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normalized, seen = ImageBatch.normalized, []
+
+    def normalize(batch: ImageBatch, mean: Any, std: Any, device: torch.device) -> Tensor:
+        seen.append((mean, std))
+        return normalized(batch, mean, std, device)
+
+    monkeypatch.setattr(ImageBatch, "normalized", normalize)
+    wanted = (0.2, 0.3, 0.4), (0.5, 0.6, 0.7)
+    for train, given in ((transfer, arguments), (pretrain, pretrain_arguments(num_steps=5))):
+        given.clip.visual.image_mean, given.clip.visual.image_std = wanted
+        train(LocalSession(), given)
+    assert seen == [wanted] * 10
 
 
 def test_five_steps_lower_the_loss_and_repeat_exactly(

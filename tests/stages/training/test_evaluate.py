@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from regionclip.detections import InferenceConfig
 from regionclip.embeddings import save_embeddings
 from regionclip.images import ResizeConfig
+from regionclip.loading import LoadedBatch
 from stages import evaluate
 from stages.contract import Artifact
 from stages.evaluate import EvaluateConfig
@@ -107,3 +109,24 @@ def test_a_class_table_that_does_not_fit_is_refused(
 def test_groups_that_leave_out_a_class_are_refused(world: Any, encoder: Artifact, inputs: Inputs) -> None:
     with pytest.raises(ValueError, match="base and novel classes has 3 names, the boxes 4; they differ in kite"):
         world.run(evaluate.STAGE, replace(CONFIG, base=("cat", "cup")), "x", model=encoder, **inputs)
+
+
+def test_images_too_narrow_for_the_encoder_are_rejected_and_the_pixels_are_its_weights_own(
+    world: Any, encoder: Artifact, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = replace(CONFIG, resize=ResizeConfig("detection", 12, 24))
+    with pytest.raises(ValueError, match=r"items are rejected.*each side needs 16.*raise max_rejected_fraction"):
+        world.run(evaluate.STAGE, narrow, "narrow", model=encoder, **inputs)
+    normalized, seen = LoadedBatch.normalized, set()
+
+    def normalize(batch: LoadedBatch, mean: Any, std: Any, device: str) -> torch.Tensor:
+        seen.add((mean, std))
+        return normalized(batch, mean, std, device)
+
+    other = world.artifact("region_encoder", "other_pixels", marks=[])
+    shutil.copytree(encoder.folder.local(), other.folder.local(), dirs_exist_ok=True)
+    wanted: dict[str, Any] = {"mean": [0.2, 0.3, 0.4], "std": [0.5, 0.6, 0.7]}
+    other.folder.write("clip.json", json.dumps(json.loads(other.folder.read("clip.json")) | wanted).encode())
+    monkeypatch.setattr(LoadedBatch, "normalized", normalize)
+    world.run(evaluate.STAGE, CONFIG, "pixels", model=other, **inputs)
+    assert seen == {tuple(map(tuple, wanted.values()))}
