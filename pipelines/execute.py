@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from pipelines import summary
 from pipelines.compare import compare
@@ -92,4 +93,4 @@ def write_scenes_folder(out: Path, source: str, overrides: Sequence[str]) -> Non
     finally:
         display.stop()
     counts = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
-    console.print(f"wrote {out} ({counts})")
+    console.print(Text(f"wrote {out} ({counts})"), soft_wrap=True)

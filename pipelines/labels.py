@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
@@ -18,14 +19,17 @@ from pipelines.runner import Runner
 from pipelines.store import Lineage, artifact_of, find_artifact, lineage, list_artifacts
 from pipelines.summary import say
 from pipelines.taking_in import take_in
+from regionclip.coco import read_coco_images
+from regionclip.image_sources.listing import find_packed
+from regionclip.image_sources.places import first_image_id
 from regionclip.labels.choosing import Choice, LabelledImage, labelled_images
 from regionclip.labels.writing import Written, odvg_label_map, write_coco, write_odvg, write_yolo
 from stages import embed_concepts, encode_regions, import_labels, label_regions
 from stages.contract import Artifact, Stage, canonical_json
-from stages.parts import iter_tables
+from stages.parts import iter_tables, read_table
 from stages.read_boxes import BoxesConfig
-from stages.read_images import ImagesConfig
-from stages.rows import table_schema
+from stages.read_images import ImagesConfig, form_of
+from stages.rows import column_values, table_schema
 from stages.storage import Folder, folder_and_name
 
 LABEL_MAP = "_label_map.json"
@@ -36,11 +40,14 @@ _NO_KEY = "none"
 def label(config: PipelineConfig, run: Runner, regions: str | None = None) -> Artifact:
     """The labels of regions that the store already holds: those of a key, or the newest that this config gave.
 
-    Opens no image, and needs none to be there.
+    Opens no image, and needs none to be there. Raises ValueError where captions are to guide the labels and it is not
+    certain that their image ids mean the images of the regions.
     """
     found = _regions_of(config, run.store) if regions is None else find_artifact(run.store, regions)
     teacher = inputs.teacher(config, run)
     _check_regions(found, teacher)
+    if config.labels.candidates != "pool":
+        _check_image_ids(config, run.store, found)
     return labels_of(config, run, found, teacher)
 
 
@@ -180,6 +187,58 @@ def _check_regions(regions: Artifact, teacher: Artifact) -> None:
             f"regions {regions.key} were encoded by the teacher {encoded_by}, the config's is {teacher.key}; "
             "set 'teacher' to that of the regions"
         )
+
+
+def _check_image_ids(config: PipelineConfig, store: Folder, regions: Artifact) -> None:
+    """Raise ValueError unless the image ids of the config's captions mean the images of the regions.
+
+    These must have been read as the config says, from the place where its data is now, and what their ids stood for
+    must have its name still: an image the file name in the COCO records, a number that was counted out its tar or
+    parquet file. What is no longer there has no captions, so it does no harm. Ids of a column are taken at their word,
+    as is a file that changed but kept its name.
+    """
+    images = lineage(store, regions).inputs["images"]
+    now = inputs.images(config, cast(Runner, _Keys(store, images)), config.data.train)
+    if now.key != images.artifact.key:
+        raise ValueError(
+            f"regions {regions.key} are not known to be of the images of data.train (root {config.data.root}), so "
+            "captions may go to other images; set 'data' to that of the regions (where it moved, 'rgc run "
+            "pseudo-label' notes its place), or set labels.candidates to pool"
+        )
+    if config.data.root is None:
+        return
+    source = replace(ImagesConfig(**now.manifest["config"]), root=config.data.root)
+    what, before, after = _names_of_ids(source, regions)
+    changed = next((number for number, name in before.items() if after.get(number, name) != name), None)
+    if changed is not None:
+        raise ValueError(
+            f"regions {regions.key}: {what} {changed} of data.train was '{before[changed]}' when they were made and is "
+            f"'{after[changed]}' now, so captions would go to other images; make regions of the images as they are now "
+            "with 'rgc run pseudo-label', or set labels.candidates to pool"
+        )
+
+
+def _names_of_ids(source: ImagesConfig, regions: Artifact) -> tuple[str, dict[int, str], dict[int, str]]:
+    """What is numbered in the ids of a source's images, and its names by number: of the regions' images, and now."""
+    form, root = form_of(source), Folder(str(source.root)).uri
+    ids, uris = column_values(regions, "regions", "image_id"), read_table(regions, "regions", ["uri"])["uri"]
+    if form == "coco":
+        listed = read_coco_images(f"{root}/{source.instances}")
+        now = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
+        return "image", dict(zip(ids.tolist(), uris.to_pylist(), strict=True)), now
+    if form == "folder" or source.id_column is not None:
+        return "image", {}, {}
+    numbers, rows = np.unique(ids // first_image_id(1), return_index=True)
+    packed = {each.number: each.name for each in find_packed(root, source.images, form)}
+    if source.uri_column is None:
+        files = [uri.partition("::")[0] for uri in uris.take(rows).to_pylist()]
+        return "file", dict(zip(numbers.tolist(), files, strict=True)), packed
+    if list(packed.values()) != [str(PurePosixPath(source.images))]:
+        raise ValueError(
+            f"data.train.images '{source.images}' may be other files than when regions {regions.key} were made, and "
+            "uris do not tell which file counted them; name one file, set id_column, or set labels.candidates to pool"
+        )
+    return "file", {}, {}
 
 
 def _images(labels: Artifact, choice: Choice) -> Iterator[LabelledImage]:

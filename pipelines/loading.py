@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 _HERE = Path(__file__).parent
+_SUFFIXES = (".yaml", ".yml")
+_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@]*:[^/@]+@", re.IGNORECASE)
 
 
 def presets_folder() -> Path:
@@ -28,24 +31,36 @@ def presets_folder() -> Path:
 def load(kind: type[T], source: str, overrides: Sequence[str] = ()) -> T:
     """A checked, frozen config of dataclass `kind` from a YAML file or preset name and `a.b=c` overrides.
 
-    A file may name another to build on under the key `extends`. Raises ValueError naming the key, the value and
-    the remedy.
+    A file may name what it builds on under the key `extends`: a preset, or another file by its path from the folder
+    of the first. Raises ValueError naming the key, the value and the remedy.
     """
     values, given = _read(source), OmegaConf.create({})
+    merged = values
     for text in overrides:
         _override(given, text)
+        merged = _merge(values, given, f"--set {text}")
     try:
-        merged = OmegaConf.merge(values, given)
         plain = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ValueError(f"{source} leaves '{error.full_key}' to you; pass --set {error.full_key}=VALUE") from error
     except OmegaConfBaseException as error:
         raise ValueError(f"{source}: {error}") from error
     _reject_unknown(kind, plain, "")
+    _reject_passwords(plain, "")
     try:
         return TypeAdapter(kind).validate_python(plain)
     except ValidationError as error:
         raise ValueError(_explain(source, error)) from error
+
+
+def _merge(values: Any, given: Any, where: str) -> Any:
+    try:
+        return OmegaConf.merge(values, given)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{where}: {error}") from error
+    except TypeError as error:  # OmegaConf names neither side
+        reason = "a list and keys do not merge; lists are replaced whole: give the whole list"
+        raise ValueError(f"{where}: {reason}") from error
 
 
 def _override(values: DictConfig, text: str) -> None:
@@ -74,7 +89,8 @@ def _is_bracketed(value: str) -> bool:
 
 def _read(source: str, seen: tuple[str, ...] = ()) -> Any:
     path = _locate(source)
-    if str(path) in seen:
+    name = str(path.resolve())
+    if name in seen:
         raise ValueError(f"{path} extends itself through {' -> '.join(seen)}; remove one 'extends'")
     try:
         values = OmegaConf.load(path)
@@ -83,12 +99,15 @@ def _read(source: str, seen: tuple[str, ...] = ()) -> Any:
     if not isinstance(values, DictConfig):
         raise ValueError(f"{path} must hold keys and values, it holds a {type(values).__name__}")
     base = values.pop("extends", None)
-    return OmegaConf.merge(_read(str(base), (*seen, str(path))), values) if base else values
+    if not base:
+        return values
+    beside = str(path.parent / base) if str(base).endswith(_SUFFIXES) else str(base)
+    return _merge(_read(beside, (*seen, name)), values, f"{path}, which extends {base}")
 
 
 def _locate(source: str) -> Path:
     path = Path(source)
-    if path.suffix in {".yaml", ".yml"}:
+    if path.suffix in _SUFFIXES:
         if path.is_file():
             return path
         raise ValueError(f"config file {path} does not exist; presets are {', '.join(preset_names())}")
@@ -120,6 +139,21 @@ def _reject_unknown(kind: Any, value: Any, where: str) -> None:
         elif get_origin(option) in (tuple, list) and isinstance(value, (list, tuple)):
             for index, inner in enumerate(value):
                 _reject_unknown(get_args(option)[0], inner, f"{where}{index}.")
+        elif get_origin(option) is Mapping and isinstance(value, Mapping):
+            for key, inner in value.items():
+                _reject_unknown(get_args(option)[1], inner, f"{where}{key}.")
+
+
+def _reject_passwords(value: Any, where: str) -> None:
+    """Raise ValueError for a URI with a password in it: manifests and MLflow keep the config as it is."""
+    if isinstance(value, str) and _PASSWORD.match(value):
+        raise ValueError(
+            f"config key '{where[:-1]}' has a password in its URI, which every artifact would keep; leave it out "
+            "and give it to fsspec, in its configuration or as FSSPEC_SFTP_PASSWORD and the like"
+        )
+    if isinstance(value, (Mapping, list)):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            _reject_passwords(inner, f"{where}{key}.")
 
 
 def _options(kind: Any) -> tuple[Any, ...]:

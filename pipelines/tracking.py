@@ -198,7 +198,19 @@ def serve_ui(store: str, tracking_uri: str | None, port: int) -> None:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, *address]
     page = "" if tracking_uri else _PAGE
     print(f"runs at http://127.0.0.1:{port}{page} (Ctrl-C ends the server)", flush=True)
-    subprocess.run(command, check=True, env={**os.environ, **_ENVIRONMENT, **_SERVER})
+    _serve(command, {**os.environ, **_ENVIRONMENT, **_SERVER})
+
+
+def _serve(command: list[str], environment: Mapping[str, str]) -> None:
+    """Run a server until it ends or we are interrupted; it is asked to end, for a killed one leaves its children."""
+    with subprocess.Popen(command, env=environment) as server:
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            return
+    if code:
+        raise subprocess.CalledProcessError(code, command)
 
 
 def _client(uri: str) -> Any:

@@ -35,7 +35,7 @@ FROM_FILE = "file"
 
 @dataclass(frozen=True)
 class Templates:
-    """Prompts with '{}' for the name; `source` is the name of their set, or 'file', never a path."""
+    """Prompts with '{}' for the name; `source` is the name of the set with these texts, or 'file', never a path."""
 
     source: str
     texts: tuple[str, ...]
@@ -66,7 +66,7 @@ def read_templates(source: str) -> Templates:
     texts = tuple(line.strip() for line in lines if line.strip())
     if not texts:
         raise ValueError(f"{path} holds no templates; write one a line, with {{}} for the name")
-    return Templates(FROM_FILE, texts)
+    return Templates(next((name for name, known in TEMPLATES.items() if known == texts), FROM_FILE), texts)
 
 
 def fill(template: str, name: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from regionclip.concepts.counting import NUM_BUCKETS
 from regionclip.concepts.naming import normalize
 from regionclip.concepts.parsing import PARSING
-from regionclip.concepts.pool import Pool, check_names, choose_concepts, pool_of_names
+from regionclip.concepts.pool import Pool, check_max_size, check_names, choose_concepts, pool_of_names
 from stages.contract import Artifact, Context, Result, Stage
 from stages.parts import write_table
 from stages.rows import RowGroupRef, read_row_group, row_group_refs
@@ -37,8 +37,7 @@ class ConceptsConfig:
         for name, value in (("min_document_frequency", self.min_document_frequency), ("max_size", self.max_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be 1 or more")
-        if self.max_size is not None and self.max_size < len(self.names):
-            raise ValueError(f"max_size {self.max_size} is less than the {len(self.names)} listed names; raise it")
+        check_max_size(self.max_size, len(self.names))
         check_names(self.names)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from regionclip import schemas
 from regionclip.concepts.finding import ConceptParser
-from regionclip.embeddings import check_width, load_embeddings, order_sha256
+from regionclip.embeddings import DESCRIPTION, check_width, load_embeddings, order_sha256
 from regionclip.grouped import grouped_rows, list_column
 from regionclip.matching import Matches, confident, match_top
 from regionclip.region_features import feature_width, read_features
@@ -248,7 +248,7 @@ def _surface_forms(names: Sequence[str], concepts: Artifact | None) -> dict[str,
 def _about(config: LabelsConfig, names: Sequence[str], regions: Artifact, embeddings: Artifact) -> dict[str, str]:
     """What the labels are made of, as metadata of every file: keys of the store and the numbers of the softmax."""
     encoded, embedded = regions.manifest, embeddings.manifest
-    made_with: Mapping[str, Any] = embedded.get("config", {})
+    made_with: Mapping[str, Any] = json.loads(embeddings.folder.read(DESCRIPTION))  # unlike the config, without a path
     weight = {"caption_weight": f"{config.caption_weight:g}"} if config.candidates == "weighted" else {}
     return {
         "regions": regions.key,

@@ -21,7 +21,6 @@ _WORKER_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",  # Ray Data calls us in a thread, but only the main arena keeps the memory of large tensors
 }
 _ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_num_workers_soft_limit": "8",
@@ -68,6 +67,10 @@ def ensure_ray() -> Any:
                 ray.init(_address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
         except ConnectionError as error:
             raise ValueError(f"no Ray cluster answers at {_address} ({error}); start it or correct it") from error
+        except ray.exceptions.AuthenticationError as error:
+            raise ValueError(
+                f"the Ray cluster at {_address} wants a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN ({error})"
+            ) from error
     _silence()
     return ray
 
@@ -77,6 +80,13 @@ def ensure_environment() -> None:
     if "ray" not in sys.modules:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        if _address is None or _has_token():  # a local cluster makes its token; for one to join there must be one
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _has_token() -> bool:
+    stated = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return stated or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _check_answers(address: str) -> None:

@@ -114,10 +114,10 @@ def _cover(wanted: ClassName, pool: PoolIndex, captions_naming: Mapping[str, int
         shown = ", ".join(concept.name for concept in compounds[:_NUM_COMPOUNDS])
         more = f" and {len(compounds) - _NUM_COMPOUNDS} more" if len(compounds) > _NUM_COMPOUNDS else ""
         return _covered(wanted, "compound", compounds[0], f"the ending of {shown}{more}")
-    wider = pool.named(endings(names[0])[1:])
+    wider = pool.named(endings(names[0])[1:]) if names else None  # '_' and '()' have no words
     captions = None
     if captions_naming is not None:
-        captions = max(captions_naming.get(word, 0) for word in (*names, *others))
+        captions = max((captions_naming.get(word, 0) for word in (*names, *others)), default=0)
     return ClassCoverage(
         wanted.name, "lacking", why=f"the pool has the wider '{wider[1].name}'" if wider else "", captions=captions
     )

@@ -50,8 +50,9 @@ def choose_concepts(
     `min_document_frequency` captions counts as its shorter ending ('kitchen table' as 'table'); a frequent one is
     a concept of its own and does not count for its head. `names`, as parsers write them, are in the pool whatever
     their frequency, first of all within `max_size`, and never fold.
-    Raises ValueError when no concept is frequent enough and none is named.
+    Raises ValueError when no concept is frequent enough and none is named, and when `names` are more than `max_size`.
     """
+    check_max_size(max_size, len(names))
     choice = _Choice(min_document_frequency, frozenset(names))
     for groups, phrases in buckets:
         choice.add(merge_groups(groups), merge_phrases(phrases))
@@ -73,6 +74,12 @@ def pool_of_names(names: Sequence[str]) -> Pool:
         raise ValueError("names is empty; list at least one concept")
     check_names(names)
     return Pool(pa.Table.from_pylist([_described(name, 0, (), listed=True) for name in names], CONCEPTS))
+
+
+def check_max_size(max_size: int | None, num_names: int) -> None:
+    """Raise ValueError for a pool that cannot hold its listed names."""
+    if max_size is not None and max_size < num_names:
+        raise ValueError(f"max_size {max_size} is less than the {num_names} listed names; raise it")
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -153,7 +160,7 @@ class _Choice:
         beyond = _Leftovers()
         if max_size is not None:
             others = [row for row in rows if row["concept"] not in self._listed]
-            too_many = others[max(0, max_size - len(self._listed)) :]
+            too_many = others[max_size - len(self._listed) :]
             for row in too_many:
                 beyond.add(row["concept"], row["document_frequency"], row["count"])
             left_out = {row["concept"] for row in too_many}

@@ -76,6 +76,13 @@ def test_a_store_that_cannot_be_written_is_refused(smoke: Any, rgc: Rgc, tmp_pat
     assert "choose another --store" in outcome.err
 
 
+def test_a_folder_of_scenes_may_have_brackets_in_its_name(rgc: Rgc, tmp_path: Path) -> None:
+    out = tmp_path / "a[" / "b]"
+    outcome = rgc("data", "scenes", "--out", str(out), "--set", "data.scenes.num_images={train: 1, val: 1, test: 1}")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f"wrote {out} (" in outcome.out
+
+
 def test_looking_for_what_is_not_there(smoke: Any, rgc: Rgc, tmp_path: Path) -> None:
     assert "holds no artifacts" in rgc("ls", "--store", str(tmp_path)).out
     for arguments in (["show", "nokey"], ["ui"]):

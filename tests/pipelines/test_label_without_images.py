@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.store import list_artifacts
@@ -165,6 +167,55 @@ def test_the_newest_regions_are_taken_when_images_changed_and_a_key_takes_others
     made = [each.manifest for each in site.made("region_labels") if each.manifest["config"]["threshold"] == 0.07]
     used = [manifest["inputs"]["regions"]["key"] for manifest in made]
     assert used == [newer.key, older.key]
+
+
+def test_captions_of_another_data_set_guide_no_regions(encoded: Site, tmp_path: Path) -> None:
+    other = str(shutil.copytree(encoded.data, tmp_path / "other"))
+    (regions,) = encoded.made("regions")
+    named = ("--regions", regions.key)
+    refused = encoded.run("label", root=other, options=named)
+    assert refused.code == 2
+    assert f"regions {regions.key} are not known to be of the images of data.train (root {other})" in refused.err
+    assert encoded.run("label", "labels.candidates=pool", root=other, options=named).code == 0
+
+
+def test_captions_guide_no_regions_of_images_that_had_other_ids(
+    rgc: Command, smoke: Any, sound: Path, tmp_path: Path
+) -> None:
+    site = Site(rgc, smoke, tmp_path)
+    shutil.copytree(sound, site.data)
+    assert site.run("pseudo-label", "proposals.method=grid").code == 0
+    shutil.rmtree(site.images)
+    for path in site.data.glob("annotations/*.json"):
+        data = json.loads(path.read_text())
+        data["images"] = [
+            {**one, "id": two["id"]} for one, two in zip(data["images"], data["images"][::-1], strict=True)
+        ]
+        path.write_text(json.dumps(data))
+    refused = site.run("label", "proposals.method=grid")
+    assert refused.code == 2
+    assert "of data.train was 'train" in refused.err
+    assert "so captions would go to other images; make regions" in refused.err
+    assert site.run("label", "proposals.method=grid", "labels.candidates=pool").code == 0
+
+
+@pytest.mark.parametrize(
+    ("images", "id_column", "code"), [("a.parquet", "id", 0), ("a.parquet", "null", 0), ("*.parquet", "null", 2)]
+)
+def test_listed_images_are_guided_where_their_file_is_certain(
+    rgc: Command, smoke: Any, sound: Path, tmp_path: Path, images: str, id_column: str, code: int
+) -> None:
+    site = Site(rgc, smoke, tmp_path)
+    shutil.copytree(sound / "images", site.images)
+    names = [f"images/{path.name}" for path in sorted(site.images.glob("train*"))]
+    table = pa.table({"url": names, "id": range(len(names)), "text": ["an anchor and a cat"] * len(names)})
+    pq.write_table(table, site.data / "a.parquet")
+    values = f"images: '{images}', captions: '{images}', uri_column: url, id_column: {id_column}, caption_column: text"
+    overrides = (f"data.train={{{values}, split: null}}", "proposals.method=grid")
+    assert site.run("pseudo-label", *overrides).code == 0
+    shutil.rmtree(site.images)
+    done = site.run("label", *overrides, "labels.threshold=0.07")
+    assert (done.code, "uris do not tell which file counted them" in done.err) == (code, bool(code))
 
 
 @pytest.mark.parametrize("source", ["concepts_file={pool}", "data.pool_captions.files=[{said}]"])

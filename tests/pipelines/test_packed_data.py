@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,28 @@ def test_captions_of_other_tars_than_the_images_are_refused(
     assert outcome.code == 2
     assert message in outcome.err
     assert "images are numbered by file, so name the same files for both, or set id_column" in outcome.err
+
+
+def test_captions_guide_no_regions_whose_tars_were_numbered_otherwise(
+    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any
+) -> None:
+    data, store = tmp_path / "data", tmp_path / "store"
+    data.mkdir()
+    write_tars(data, samples)
+    values = "data.train={images: '*.tar', captions: '*.tar', split: null}"
+    overrides = (f"data.root={data}", values, "proposals.method=grid", smoke.in_place)
+    assert rgc(*smoke.arguments("pseudo-label", *overrides, store=store)).code == 0
+    label = smoke.arguments("label", *overrides, store=store)
+    shutil.copyfile(data / "00000.tar", data / "00003.tar")
+    assert rgc(*label).code == 0
+    (data / "00003.tar").rename(data / "0.tar")
+    (regions,) = list_artifacts(Folder(str(store)), "regions")
+    for options in ([], ["--regions", regions.key]):
+        refused = rgc(*label, *options)
+        assert refused.code == 2
+        assert f"regions {regions.key}: file 0 of data.train was '00000.tar' when they were made and is" in refused.err
+    assert len(list_artifacts(Folder(str(store)), "region_labels")) == 2
+    assert rgc(*label, "--set", "labels.candidates=pool").code == 0
 
 
 def test_a_damaged_image_in_a_tar_stops_by_the_key_that_allows_for_it(

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +36,13 @@ def step(context: Context, config: StepConfig, **inputs: Artifact | None) -> Res
     return Result(metrics={"AP50_novel": 0.5}, marks=("untrained",) if config.name == "raw" else ())
 
 
+STAND_IN = """
+import signal, subprocess, sys
+server = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+signal.signal(signal.SIGTERM, lambda number, frame: server.send_signal(number))
+print("serving", flush=True)
+sys.exit(server.wait())
+"""
 READ = Stage("read_captions", 1, {}, "captions", step)
 LABEL = Stage("label_regions", 1, {"captions": ("captions",)}, "region_labels", step)
 TRAIN = Stage("transfer", 1, {"labels": ("region_labels",), "captions": ("captions",)}, "detector", step)
@@ -113,6 +125,35 @@ def test_a_run_or_store_that_is_not_there_is_named(store: Folder, tmp_path: Path
         upstream_runs("nosuch", default_tracking_uri(store))
     with pytest.raises(ValueError, match=r"mlflow\.db does not exist; run a pipeline"):
         serve_ui(str(tmp_path / "store"), None, 5000)
+
+
+def test_a_polite_kill_of_the_ui_ends_its_server_too_and_is_no_failure(tmp_path: Path) -> None:
+    """With a stand-in for mlflow, whose server holds our pipes: they close when it is gone."""
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow" / "__init__.py").touch()
+    (tmp_path / "mlflow" / "__main__.py").write_text(STAND_IN)
+    (tmp_path / "mlflow.db").touch()
+    paths = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2])))
+    command = [sys.executable, "-c", "from pipelines.cli import main; main()", "ui", "--store", str(tmp_path / "store")]
+    ui = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert ui.stdout is not None
+        assert "runs at" in ui.stdout.readline()
+        assert ui.stdout.readline() == "serving\n"
+        ui.terminate()
+        assert ui.communicate(timeout=20) == ("", "")
+        assert ui.returncode == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(ui.pid, signal.SIGKILL)
+        ui.wait()
 
 
 def test_names_of_a_users_groups_are_written_as_the_tracker_takes_them(store: Folder) -> None:

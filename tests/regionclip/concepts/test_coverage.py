@@ -101,6 +101,12 @@ def test_lacking_classes_carry_the_captions_of_their_most_used_word_and_the_wide
     assert cover([ClassName("airplane")], POOL)[0].captions is None
 
 
+@pytest.mark.parametrize("name", ["_", "()"])
+def test_a_class_without_a_word_is_lacking_and_no_caption_names_it(name: str) -> None:
+    [row] = cover([ClassName(name)], POOL, {"dog": 3})
+    assert (row.state, row.captions, row.why) == ("lacking", 0, "")
+
+
 def test_the_words_that_are_counted_are_all_words_of_the_classes() -> None:
     assert words_to_count([ClassName("airplane"), ClassName("Dogs")]) == ["airplane", "dog", "dogs", "plane"]
 

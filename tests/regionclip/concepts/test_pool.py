@@ -98,6 +98,13 @@ def test_order_is_by_frequency_then_name_and_size_is_limited() -> None:
     assert pool.totals["num_beyond_max_size"] == 1
 
 
+def test_a_pool_that_cannot_hold_its_listed_names_is_refused() -> None:
+    parts = [part(["a", "b"])]
+    assert choose(parts, 1, 2, ("b", "z")).concepts["concept"].to_pylist() == ["b", "z"]
+    with pytest.raises(ValueError, match="max_size 1 is less than the 2 listed names; raise it"):
+        choose(parts, 1, 1, ("b", "z"))
+
+
 def test_a_concept_is_described_by_all_phrases_that_count_as_it() -> None:
     parts = [part(["old kitchen table", "table<tabel"]), part(["kitchen table<kitchn table", "table", "table"], 2)]
     for order in (parts, parts[::-1]):
@@ -176,7 +183,7 @@ def test_listed_names_are_always_in_and_never_fold() -> None:
     assert pool.dropped.num_rows == 0
     names = ["kitchen table", "zebra", "photo"]
     assert choose(parts, 3, 4, names).concepts["concept"].to_pylist() == ["dog", "kitchen table", "photo", "zebra"]
-    assert choose(parts, 3, 1, names).concepts["concept"].to_pylist() == ["kitchen table", "photo", "zebra"]
+    assert choose(parts, 3, 3, names).concepts["concept"].to_pylist() == ["kitchen table", "photo", "zebra"]
     assert choose([part([])], 3, names=["zebra"]).concepts["concept"].to_pylist() == ["zebra"]
 
 

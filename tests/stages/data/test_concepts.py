@@ -122,6 +122,13 @@ def test_several_parsers_and_listed_names_make_one_pool(run_stage: Run, captions
     }
 
 
+def test_names_that_the_parser_looked_for_count_for_the_size_of_the_pool(run_stage: Run, captions: Artifact) -> None:
+    config = ParsingConfig(("list", "rules"), names=("zebra", "kitchen table"))
+    phrases = run_stage(parse_captions.STAGE, config, captions=captions)
+    with pytest.raises(ValueError, match="max_size 2 is less than the 3 listed names; raise it"):
+        run_stage(extract_concepts.STAGE, ConceptsConfig(("ant",), max_size=2), phrases=phrases)
+
+
 def test_names_that_are_counted_under_another_spelling_are_told(
     run_stage: Run, captions: Artifact, tmp_path: Path
 ) -> None:

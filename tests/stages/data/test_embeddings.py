@@ -92,11 +92,17 @@ def test_templates_of_a_file_are_known_by_their_texts_and_never_by_their_path(
     assert "secret" not in embeddings.folder.read("concepts.json").decode()
 
 
-def test_a_set_and_a_file_with_its_texts_have_one_key(concepts: Artifact, clip: Artifact, tmp_path: Path) -> None:
+def test_a_set_and_a_file_with_its_texts_have_one_key_and_description(
+    run_stage: Run, concepts: Artifact, clip: Artifact, tmp_path: Path
+) -> None:
     (tmp_path / "mine.txt").write_text("{}.\n")
     given = {"concepts": concepts, "clip": clip}
-    keys = {embed_concepts.STAGE.key(EmbeddingsConfig(name), given) for name in ("plain", str(tmp_path / "mine.txt"))}
+    configs = [EmbeddingsConfig(name) for name in ("plain", str(tmp_path / "mine.txt"))]
+    keys = {embed_concepts.STAGE.key(config, given) for config in configs}
     assert len(keys) == 1
+    by_name, by_file = (described(run_stage(embed_concepts.STAGE, config, **given)) for config in configs)
+    assert by_name == by_file
+    assert by_name["templates"] == "plain"
     others = (EmbeddingsConfig("plain", "normalized_mean"), EmbeddingsConfig("plain", names="lvis"))
     assert len(keys | {embed_concepts.STAGE.key(config, given) for config in others}) == 3
 

@@ -157,6 +157,19 @@ def test_files_say_what_their_labels_are_made_of(world: Any, run: Any, tmp_path:
     assert b"unit: nat" in schema.field("entropy").metadata[b"about"]
 
 
+def test_files_name_the_templates_as_the_embeddings_do_and_never_by_a_path(
+    world: Any, run: Any, tmp_path: Path
+) -> None:
+    about = {"templates": "file", "ensemble": "mean"}
+    save_embeddings(tmp_path, *load_embeddings(world["embeddings"].folder.local()), about)
+    embeddings = Artifact("embeddings", "own", Folder(str(tmp_path)))
+    manifest = {"config": {"templates": "/home/me/secret.txt", "ensemble": "mean"}}
+    embeddings.folder.write(MANIFEST, json.dumps(manifest).encode())
+    artifact = run("named", embeddings=embeddings)
+    metadata = pq.read_schema(artifact.folder.path("region_labels-00000.parquet")).metadata
+    assert (metadata[b"templates"], metadata[b"ensemble"]) == (b"file", b"mean")
+
+
 def test_pandas_reads_labels_with_no_code_of_ours(world: Any) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_parquet(world["labels"].folder.path("region_labels-00000.parquet"))
