@@ -18,7 +18,7 @@ from regionclip.region_features import pack_features, unpack_features
 from regionclip.scenes.dataset import ScenesConfig, make_scene
 from regionclip.scenes.pictograms import CLASS_NAMES
 from regionclip.schemas import Storage
-from regionclip.teachers.making import make_teacher
+from regionclip.teachers.making import make_teacher, teacher_pixels
 from regionclip.teachers.teacher import TeacherConfig
 
 NUM_SCENES, NUM_SCENES_STORED = 200, 500
@@ -45,7 +45,7 @@ def agreement() -> dict[str, Any]:
         names = functional.normalize(embed_concepts(clip, CLASS_NAMES, TEMPLATES["plain"]), dim=-1)
 
     def named(config: TeacherConfig, stored: Storage | None = None) -> torch.Tensor:
-        features = make_teacher(clip, config).region_features(normalize(images, config.mean, config.std), boxes)
+        features = make_teacher(clip, config).region_features(normalize(images, *teacher_pixels(clip, config)), boxes)
         if stored is not None:
             features = unpack_features(pack_features(features, stored)).float()
         return (features @ names.T).argmax(dim=1)
