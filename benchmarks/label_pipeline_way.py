@@ -65,9 +65,8 @@ def _bare(settings: Settings, inputs: Mapping[str, Any], store: str, began: floa
     import torch
 
     from regionclip.clip_models import load_clip
-    from regionclip.images import CLIP_MEAN, CLIP_STD
     from regionclip.loading import load_batches
-    from regionclip.teachers.making import make_teacher
+    from regionclip.teachers.making import make_teacher, teacher_pixels
     from regionclip.teachers.memory import keep_freed_memory
     from stages.listed_images import image_records, images_folder
     from stages.parts import read_table
@@ -76,7 +75,8 @@ def _bare(settings: Settings, inputs: Mapping[str, Any], store: str, began: floa
     torch.set_num_threads(settings.workers)
     imported = time.time()
     keep_freed_memory()
-    teacher = make_teacher(load_clip(inputs["clip"].folder.local()), config.teacher)
+    weights = load_clip(inputs["clip"].folder.local())
+    teacher, wanted = make_teacher(weights, config.teacher), teacher_pixels(weights, config.teacher)
     boxes = read_table(inputs["proposals"], "proposals", ["boxes"])["boxes"].combine_chunks()
     placed = torch.from_numpy(boxes.flatten().flatten().to_numpy().copy()).reshape(settings.images, -1, 4)
     records, read = image_records(inputs["images"]), images_folder(inputs["images"]).read
@@ -87,7 +87,7 @@ def _bare(settings: Settings, inputs: Mapping[str, Any], store: str, began: floa
     started, cpu = time.time(), time.process_time()
     features = []
     for batch in load_batches(read, records, config.resize, settings.batch_size, refuse):
-        pixels = batch.normalized(CLIP_MEAN, CLIP_STD, "cpu")
+        pixels = batch.normalized(*wanted, "cpu")
         features.append(teacher.region_features(pixels, list(placed[batch.positions] * batch.scale)).half())
     seconds, cpu = time.time() - started, time.process_time() - cpu
     Path(store).mkdir()

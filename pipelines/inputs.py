@@ -195,8 +195,7 @@ def _train_captions(config: PipelineConfig, run: Runner) -> Artifact:
 
 def _check_ids(data: DataConfig, split: SplitConfig) -> None:
     """Annotated boxes name their images by id, and counted ids would take them to any other image."""
-    form = read_images.form_of(_images_source(data, split))
-    if form != "coco" and split.id_column is None:
+    if form := _form_of_counted(data, split):
         raise ValueError(
             f"the boxes of '{split.instances}' name images by id, and images of the form '{form}' are numbered as they "
             "come; give a parquet column of the ids (id_column), or the images as a COCO folder"
@@ -205,8 +204,8 @@ def _check_ids(data: DataConfig, split: SplitConfig) -> None:
 
 def _check_caption_ids(data: DataConfig, split: SplitConfig) -> None:
     """As `_check_ids`, of the captions of a COCO file."""
-    form = read_images.form_of(_images_source(data, split))
-    if data.root is None or form == "coco" or split.id_column is not None:
+    form = _form_of_counted(data, split)
+    if data.root is None or not form:
         return
     if any(file.form == "coco" for file in find_files((split.captions,), Folder(data.root).uri, "auto")):
         raise ValueError(
@@ -214,6 +213,12 @@ def _check_caption_ids(data: DataConfig, split: SplitConfig) -> None:
             "as they come; give the images as a COCO folder, the captions in the tars or parquet files of the images, "
             "or, for labels alone, labels.candidates: pool"
         )
+
+
+def _form_of_counted(data: DataConfig, split: SplitConfig) -> str:
+    """The form of images that get their ids by counting, '' where ids are given."""
+    form = read_images.form_of(_images_source(data, split))
+    return "" if form == "coco" or split.id_column is not None else form
 
 
 def _share_files(data: DataConfig, split: SplitConfig) -> bool:

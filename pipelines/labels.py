@@ -29,7 +29,7 @@ from stages.contract import Artifact, Stage, canonical_json
 from stages.parts import iter_tables, read_table
 from stages.read_boxes import BoxesConfig
 from stages.read_images import ImagesConfig, form_of
-from stages.rows import column_values, table_schema
+from stages.rows import table_schema
 from stages.storage import Folder, folder_and_name
 
 LABEL_MAP = "_label_map.json"
@@ -221,13 +221,14 @@ def _check_image_ids(config: PipelineConfig, store: Folder, regions: Artifact) -
 def _names_of_ids(source: ImagesConfig, regions: Artifact) -> tuple[str, dict[int, str], dict[int, str]]:
     """What is numbered in the ids of a source's images, and its names by number: of the regions' images, and now."""
     form, root = form_of(source), Folder(str(source.root)).uri
-    ids, uris = column_values(regions, "regions", "image_id"), read_table(regions, "regions", ["uri"])["uri"]
+    if form == "folder" or (form != "coco" and source.id_column is not None):
+        return "image", {}, {}
+    table = read_table(regions, "regions", ["image_id", "uri"])
+    ids, uris = table["image_id"].to_numpy(), table["uri"]
     if form == "coco":
         listed = read_coco_images(f"{root}/{source.instances}")
         now = dict(zip(listed["image_id"].to_pylist(), listed["file_name"].to_pylist(), strict=True))
         return "image", dict(zip(ids.tolist(), uris.to_pylist(), strict=True)), now
-    if form == "folder" or source.id_column is not None:
-        return "image", {}, {}
     numbers, rows = np.unique(ids // first_image_id(1), return_index=True)
     packed = {each.number: each.name for each in find_packed(root, source.images, form)}
     if source.uri_column is None:

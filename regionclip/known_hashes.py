@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 
 from regionclip.cache_folder import cache_folder
+from regionclip.undecodable import is_utf8
 
 _SETTLED_NS = 2_000_000_000  # a file that changed so lately may change again within the clock's tick
 
@@ -19,7 +20,7 @@ def known_hashes(states: Mapping[str, State]) -> dict[str, str]:
     """The remembered sha256 (hex) of those files that are still in these states."""
     ask = "SELECT sha256 FROM hashes WHERE file = ? AND state = ?"
     with suppress(sqlite3.Error, OSError), closing(_opened()) as cache:
-        asked = [(file, str(state)) for file, state in states.items() if _is_utf8(file)]
+        asked = [(file, str(state)) for file, state in states.items() if is_utf8(file)]
         rows = ((each[0], cache.execute(ask, each).fetchone()) for each in asked)
         return {file: row[0] for file, row in rows if row}
     return {}
@@ -29,16 +30,11 @@ def remember_hashes(hashes: Mapping[str, tuple[State, str]]) -> None:
     """Remember the sha256 (hex) of files in these states; without a word where the cache cannot be written."""
     settled = time.time_ns() - _SETTLED_NS
     rows = [
-        (file, str(state), sha256) for file, (state, sha256) in hashes.items() if state[1] < settled and _is_utf8(file)
+        (file, str(state), sha256) for file, (state, sha256) in hashes.items() if state[1] < settled and is_utf8(file)
     ]
     if rows:
         with suppress(sqlite3.Error, OSError), closing(_opened()) as cache, cache:
             cache.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", rows)
-
-
-def _is_utf8(file: str) -> bool:
-    """Whether a file can be remembered: its name may have bytes that are no text."""
-    return file.encode("utf-8", "ignore").decode() == file
 
 
 def _opened() -> sqlite3.Connection:

@@ -111,12 +111,13 @@ def _fit_on_ray(context: Context, work: Folder, loop: Loop, arguments: dict[str,
             _run_and_relay(trainer.fit, context, work.child(_LOG))
             return
         except TrainingFailedError as error:
-            for failure in getattr(error, "worker_failures", {}).values():
+            failures = getattr(error, "worker_failures", {}).values()
+            for failure in failures:
                 if isinstance(failure, ValueError):
                     raise ValueError(str(failure)) from None
             if _version(work) != before:
                 continue  # from its last checkpoint
-            for failure in getattr(error, "worker_failures", {}).values():
+            for failure in failures:
                 if isinstance(failure, PlaceError):
                     raise PlaceError(str(failure)) from None
             raise

@@ -16,6 +16,7 @@ from regionclip.captions.tables import read_parquet
 from regionclip.captions.tars import read_webdataset
 from regionclip.place_errors import PlaceError
 from regionclip.schemas import CAPTIONS, rejected_table
+from regionclip.undecodable import printable
 
 ROWS_PER_GROUP = 20_000
 NOT_DOWNLOADED = "not_downloaded"
@@ -67,7 +68,7 @@ def caption_pieces(
         if isinstance(row, Caption):
             captions.append(row)
         elif isinstance(row, Rejected):
-            rejected.append((_printable(row.place), _printable(row.reason)))
+            rejected.append((printable(row.place), printable(row.reason)))
         else:
             not_downloaded += row.num_rows
         if len(captions) == rows_per_group:
@@ -139,10 +140,6 @@ def _checked(row: Row, image_id: int | None, config: ReadingConfig, seen: IdSet)
 
 def _shown(identity: Any) -> str:
     return f"{identity.decode('utf-8', 'surrogateescape') if isinstance(identity, bytes) else identity!s:.50}"
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _table(captions: list[Caption]) -> pa.Table:

@@ -11,6 +11,7 @@ from regionclip.captions.files import find_files
 from regionclip.image_sources.tables import ColumnsConfig
 from regionclip.image_sources.tars import EXTENSIONS
 from regionclip.source_files import SourceFile, file_system, stays_below
+from regionclip.undecodable import is_utf8
 
 Format = Literal["auto", "coco", "webdataset", "parquet", "folder"]
 
@@ -124,11 +125,6 @@ def below(root: str, images: str) -> str:
     if not stays_below(images):
         raise ValueError(f"'{images}' does not name images inside {root}; give a relative name without '..'")
     return "/".join([root.rstrip("/"), *PurePosixPath(images).parts])
-
-
-def is_utf8(name: str) -> bool:
-    """Whether the bytes of a file's name are text."""
-    return name.encode("utf-8", "ignore").decode() == name
 
 
 def _suffix(name: str) -> str:

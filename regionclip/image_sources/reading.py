@@ -11,13 +11,14 @@ from regionclip.captions.damage import DAMAGE, damaged
 from regionclip.captions.reading import NOT_DOWNLOADED
 from regionclip.captions.rows import IdSet, NotDownloaded, Rejected
 from regionclip.image_sources.found import MAX_BYTES, Found, too_large
-from regionclip.image_sources.listing import PackedFile, PlainFile, is_utf8
+from regionclip.image_sources.listing import PackedFile, PlainFile
 from regionclip.image_sources.places import first_image_id
 from regionclip.image_sources.tables import ColumnsConfig, Open, read_table
 from regionclip.image_sources.tars import read_tar
 from regionclip.images import image_size
 from regionclip.place_errors import PlaceError, reading
 from regionclip.schemas import PACKED_IMAGES, rejected_table
+from regionclip.undecodable import is_utf8, printable
 
 ROWS_PER_GROUP = 20_000
 
@@ -73,7 +74,7 @@ def image_pieces(
             continue
         row = _row(item, first_id, seen) if isinstance(item, Found) else item
         if isinstance(row, Rejected):
-            rejected.append((_printable(row.place), _printable(row.reason)))
+            rejected.append((printable(row.place), printable(row.reason)))
         else:
             images.append(row)
         if len(images) == rows_per_group:
@@ -123,12 +124,12 @@ def _row(found: Found, first_id: int, seen: IdSet) -> dict[str, object] | Reject
         return Rejected(found.uri, f"the image id {image_id} stands twice")
     return {
         "image_id": image_id,
-        "file_name": _printable(found.name),
+        "file_name": printable(found.name),
         "width": width,
         "height": height,
-        "uri": _printable(found.uri),
+        "uri": printable(found.uri),
         "sha256": hashlib.sha256(found.data).hexdigest(),
-        "key": None if found.key is None else _printable(found.key),
+        "key": None if found.key is None else printable(found.key),
     }
 
 
@@ -137,10 +138,6 @@ def _unfit(name: str) -> str:
     if not is_utf8(name):
         return "its name is not UTF-8"
     return "its name has an empty part, as in 'a//b'" if "" in name.split("/") else ""
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _table(images: Sequence[dict[str, object]]) -> pa.Table:

@@ -67,6 +67,15 @@ def without_images(encoded: Site) -> Iterator[Site]:
     gone.rename(encoded.images)
 
 
+@pytest.fixture
+def own(rgc: Command, smoke: Any, sound: Path, tmp_path: Path) -> Site:
+    """A site of the test's own, whose images were labelled once, with boxes of a grid."""
+    site = Site(rgc, smoke, tmp_path)
+    shutil.copytree(sound, site.data)
+    assert site.run("pseudo-label", "proposals.method=grid").code == 0
+    return site
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -149,22 +158,17 @@ def test_a_data_folder_is_known_by_its_place_and_not_by_its_words(
     assert "are not in" in encoded.run("label", root="data").err
 
 
-def test_the_newest_regions_are_taken_when_images_changed_and_a_key_takes_others(
-    rgc: Command, smoke: Any, sound: Path, tmp_path: Path
-) -> None:
-    site = Site(rgc, smoke, tmp_path)
-    shutil.copytree(sound, site.data)
-    assert site.run("pseudo-label", "proposals.method=grid").code == 0
-    names = sorted(path.name for path in site.images.glob("train*"))
-    shutil.copyfile(site.images / names[0], site.images / names[1])
-    assert site.run("pseudo-label", "proposals.method=grid").code == 0
-    older, newer = site.made("regions")
-    shutil.rmtree(site.images)
-    found = site.run("label", "proposals.method=grid", "labels.threshold=0.07")
+def test_the_newest_regions_are_taken_when_images_changed_and_a_key_takes_others(own: Site) -> None:
+    names = sorted(path.name for path in own.images.glob("train*"))
+    shutil.copyfile(own.images / names[0], own.images / names[1])
+    assert own.run("pseudo-label", "proposals.method=grid").code == 0
+    older, newer = own.made("regions")
+    shutil.rmtree(own.images)
+    found = own.run("label", "proposals.method=grid", "labels.threshold=0.07")
     assert f"regions      {newer.key}  (the newest; 1 older from before its images changed: --regions KEY" in found.out
-    named = site.run("label", "proposals.method=grid", "labels.threshold=0.07", options=("--regions", older.key[:9]))
+    named = own.run("label", "proposals.method=grid", "labels.threshold=0.07", options=("--regions", older.key[:9]))
     assert (found.code, named.code) == (0, 0)
-    made = [each.manifest for each in site.made("region_labels") if each.manifest["config"]["threshold"] == 0.07]
+    made = [each.manifest for each in own.made("region_labels") if each.manifest["config"]["threshold"] == 0.07]
     used = [manifest["inputs"]["regions"]["key"] for manifest in made]
     assert used == [newer.key, older.key]
 
@@ -179,24 +183,19 @@ def test_captions_of_another_data_set_guide_no_regions(encoded: Site, tmp_path: 
     assert encoded.run("label", "labels.candidates=pool", root=other, options=named).code == 0
 
 
-def test_captions_guide_no_regions_of_images_that_had_other_ids(
-    rgc: Command, smoke: Any, sound: Path, tmp_path: Path
-) -> None:
-    site = Site(rgc, smoke, tmp_path)
-    shutil.copytree(sound, site.data)
-    assert site.run("pseudo-label", "proposals.method=grid").code == 0
-    shutil.rmtree(site.images)
-    for path in site.data.glob("annotations/*.json"):
+def test_captions_guide_no_regions_of_images_that_had_other_ids(own: Site) -> None:
+    shutil.rmtree(own.images)
+    for path in own.data.glob("annotations/*.json"):
         data = json.loads(path.read_text())
         data["images"] = [
             {**one, "id": two["id"]} for one, two in zip(data["images"], data["images"][::-1], strict=True)
         ]
         path.write_text(json.dumps(data))
-    refused = site.run("label", "proposals.method=grid")
+    refused = own.run("label", "proposals.method=grid")
     assert refused.code == 2
     assert "of data.train was 'train" in refused.err
     assert "so captions would go to other images; make regions" in refused.err
-    assert site.run("label", "proposals.method=grid", "labels.candidates=pool").code == 0
+    assert own.run("label", "proposals.method=grid", "labels.candidates=pool").code == 0
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,15 @@ def write_tars(folder: Path, samples: list[tuple[str, bytes, str]]) -> None:
                     tar.addfile(member, io.BytesIO(data))
 
 
+@pytest.fixture
+def tars(tmp_path: Path, samples: list[tuple[str, bytes, str]]) -> Path:
+    """A folder of the scenes in tars."""
+    data = tmp_path / "data"
+    data.mkdir()
+    write_tars(data, samples)
+    return data
+
+
 def write_parquet(folder: Path, samples: list[tuple[str, bytes, str]]) -> None:
     names, images, captions = zip(*samples, strict=True)
     table = pa.table({"key": names, "jpg": pa.array(images, pa.binary()), "text": captions})
@@ -79,14 +88,12 @@ def test_packed_images_get_the_labels_of_the_same_images_in_a_folder(
 
 
 def test_captions_of_no_image_are_refused_before_anything_is_encoded(
-    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any
+    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any, tars: Path
 ) -> None:
-    data, store = tmp_path / "data", tmp_path / "store"
-    data.mkdir()
-    write_tars(data, samples)
-    (data / "said.txt").write_text("\n".join(caption for _, _, caption in samples))
+    store = tmp_path / "store"
+    (tars / "said.txt").write_text("\n".join(caption for _, _, caption in samples))
     train = ("data.train.images=*.tar", "data.train.captions=said.txt", "data.train.split=null")
-    overrides = (f"data.root={data}", *train, "proposals.method=grid", smoke.in_place)
+    overrides = (f"data.root={tars}", *train, "proposals.method=grid", smoke.in_place)
     arguments = smoke.arguments("pseudo-label", *overrides, store=store)
     outcome = rgc(*arguments)
     assert outcome.code == 2
@@ -152,18 +159,16 @@ def test_captions_of_other_tars_than_the_images_are_refused(
 
 
 def test_captions_guide_no_regions_whose_tars_were_numbered_otherwise(
-    smoke: Any, rgc: Rgc, tmp_path: Path, samples: Any
+    smoke: Any, rgc: Rgc, tmp_path: Path, tars: Path
 ) -> None:
-    data, store = tmp_path / "data", tmp_path / "store"
-    data.mkdir()
-    write_tars(data, samples)
+    store = tmp_path / "store"
     values = "data.train={images: '*.tar', captions: '*.tar', split: null}"
-    overrides = (f"data.root={data}", values, "proposals.method=grid", smoke.in_place)
+    overrides = (f"data.root={tars}", values, "proposals.method=grid", smoke.in_place)
     assert rgc(*smoke.arguments("pseudo-label", *overrides, store=store)).code == 0
     label = smoke.arguments("label", *overrides, store=store)
-    shutil.copyfile(data / "00000.tar", data / "00003.tar")
+    shutil.copyfile(tars / "00000.tar", tars / "00003.tar")
     assert rgc(*label).code == 0
-    (data / "00003.tar").rename(data / "0.tar")
+    (tars / "00003.tar").rename(tars / "0.tar")
     (regions,) = list_artifacts(Folder(str(store)), "regions")
     for options in ([], ["--regions", regions.key]):
         refused = rgc(*label, *options)
